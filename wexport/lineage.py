@@ -1,0 +1,130 @@
+"""Where each feature comes from: the walk over a model's calls, shapes and features together.
+
+Every kind says how features pass through it (`@flow` in its room); here is only the order of the walk, what the
+file itself states about shapes, and what two uses of one kernel have in common.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from wexport import dtypes
+from wexport.features import Value, drop_axis, each, leaves, sized, source
+from wexport.layers import KINDS, Flow
+from wexport.layout import Leaf
+from wexport.model import Arg, Call, Const, Layer, Model, Port
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Every value's shape, type and features; and, for each layer whose kernel reads features, the parts of its
+    `in` axis (None where they cannot be told)."""
+
+    values: Mapping[str, Value]
+    reads: Mapping[str, tuple[Leaf, ...] | None]
+
+
+def trace(model: Model) -> Lineage:
+    """Follow every value of a model back to where its features start."""
+    layers = {layer.name: layer for layer in model.layers}
+    values: dict[str, Value] = {}
+    reads: dict[str, list[tuple[Leaf, ...] | None]] = {}
+    for name, port in model.inputs.items():
+        shape = None if port.shape is None else port.shape[1:]
+        values[name] = source(name, shape, port.dtype)
+    for call in model.calls:
+        layer = layers[call.layer]
+        args = {role: _traced(arg, values) for role, arg in call.args.items()}
+        for role, value in _outputs(layer, call, args).items():
+            values[role] = _stated(value, model.known.get(role), layer.compute)
+        kind = KINDS[layer.kind]
+        if kind.feature_axis is not None:
+            reads.setdefault(layer.name, []).append(_read(layer, args.get("x"), kind.feature_axis(layer.attributes)))
+    return Lineage(values, {name: _common(found) for name, found in reads.items()})
+
+
+def _traced(arg: Arg, values: Mapping[str, Value]) -> Any:
+    if isinstance(arg, str):
+        return values.get(arg, Value(None))
+    if isinstance(arg, tuple):
+        return tuple(_traced(a, values) for a in arg)
+    return arg
+
+
+def _outputs(layer: Layer, call: Call, args: Mapping[str, Any]) -> dict[str, Value]:
+    names = {out.role: out.value for out in call.out if out.value is not None}
+    rule = KINDS[layer.kind].flow
+    assert rule is not None
+    flow = Flow(layer.attributes, args, names)
+    steps = layer.attributes.get("time_distributed", 0)
+    found = rule(flow) if not steps else _distributed(rule, flow, steps)
+    return {value: found.get(role, Value(None)) for role, value in names.items()}
+
+
+def _distributed(rule: Any, flow: Flow, steps: int) -> dict[str, Value]:
+    """A layer's rule at each step of the first axes."""
+
+    def at(role: str, n: int, args: Mapping[str, Any]) -> Value:
+        if n == 0:
+            return rule(Flow(flow.attributes, args, flow.names)).get(role, Value(None))
+        first = next((v for v in _flat(args) if v.shape), Value(None))
+        inner = {r: _stepped(a) for r, a in args.items()}
+        return each(first, lambda _: at(role, n - 1, inner))
+
+    return {role: at(role, steps, flow.args) for role in flow.names}
+
+
+def _flat(args: Mapping[str, Any]) -> list[Value]:
+    found = []
+    for arg in args.values():
+        found += [a for a in (arg if isinstance(arg, tuple) else (arg,)) if isinstance(a, Value)]
+    return found
+
+
+def _stepped(arg: Any) -> Any:
+    if isinstance(arg, Value):
+        return drop_axis(arg, 0) if arg.shape else arg
+    return tuple(_stepped(a) for a in arg) if isinstance(arg, tuple) else arg
+
+
+def _stated(value: Value, port: Port | None, compute: str | None) -> Value:
+    """A value with what the file states of it: a shape fills in what is not known, never the other way."""
+    if value.dtype is None or dtypes.is_float(value.dtype):
+        value = replace(value, dtype=compute or value.dtype or "float32")
+    if port is None:
+        return value
+    if port.dtype is not None:
+        value = replace(value, dtype=port.dtype)
+    if port.shape is None:
+        return value
+    stated = port.shape[1:]
+    if value.shape is None or len(value.shape) != len(stated):
+        return Value(stated, value.dtype)
+    if any(a is not None and b is not None and a != b for a, b in zip(value.shape, stated, strict=True)):
+        return Value(stated, value.dtype)
+    return sized(value, stated)
+
+
+def _read(layer: Layer, x: Any, axis: int) -> tuple[Leaf, ...] | None:
+    if isinstance(x, tuple):
+        x = x[0] if x else None
+    if not isinstance(x, Value) or isinstance(x, Const):
+        return None
+    for _ in range(layer.attributes.get("time_distributed", 0)):
+        x = drop_axis(x, 0)
+    return leaves(x, axis)
+
+
+def _common(found: list[tuple[Leaf, ...] | None]) -> tuple[Leaf, ...] | None:
+    """What all calls of a layer read alike, the numbers of calls aside."""
+    first = found[0]
+    if first is None or any(other is None or _plainly(other) != _plainly(first) for other in found[1:]):
+        return None
+    return first
+
+
+def _plainly(parts: tuple[Leaf, ...]) -> tuple[Leaf, ...]:
+    return tuple(replace(p, label=re.sub(r"@\d+", "", p.label)) for p in parts)
