@@ -1,0 +1,24 @@
+"""The rooms: one file for each family of layers. Importing this package signs all of them in."""
+
+from wexport.layers import (  # noqa: F401
+    activation,
+    attention,
+    conv,
+    conv_lstm,
+    dense,
+    embedding,
+    keras_ops,
+    local,
+    merge,
+    norm,
+    ops,
+    pool,
+    preprocess,
+    recurrent,
+    shape,
+    unknown,
+    wrappers,
+)
+from wexport.layers.registry import KINDS, Flow, Kind
+
+__all__ = ["KINDS", "Flow", "Kind"]

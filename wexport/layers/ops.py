@@ -1,0 +1,415 @@
+"""Single operations between layers: arithmetic, reductions, slices and moves.
+
+Axes count the batch as 0. Moves are followed through; whatever mixes features is a source of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wexport.features import Dim, Value, concat, cut, drop_axis, new_axis, reshape, transpose
+from wexport.layers.activation import unchanged
+from wexport.layers.merge import broadcast, feature_axis, full_shape
+from wexport.layers.registry import ANY, BOOL, INT, INTS, NUMBER, TEXT, Flow, computes, flow, kind, optional
+from wexport.layers.shape import filled
+from wexport.layers.step import Step
+from wexport.model import Json
+
+Array = NDArray[Any]
+
+UNARY: dict[str, Callable[[Array], Array]] = {
+    "abs": np.abs, "negative": np.negative, "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p,
+    "log2": np.log2, "log10": np.log10, "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x), "square": np.square,
+    "reciprocal": lambda x: 1 / x, "sign": np.sign, "floor": np.floor, "ceil": np.ceil, "round": np.round,
+    "sin": np.sin, "cos": np.cos, "tan": np.tan, "arcsin": np.arcsin, "arccos": np.arccos, "arctan": np.arctan,
+    "sinh": np.sinh, "cosh": np.cosh, "arcsinh": np.arcsinh, "arccosh": np.arccosh, "arctanh": np.arctanh,
+    "erf": np.vectorize(math.erf, otypes=[np.float64]), "logical_not": np.logical_not, "isnan": np.isnan,
+    "zeros_like": np.zeros_like, "ones_like": np.ones_like,
+}  # fmt: skip
+COMPARE: dict[str, Callable[[Array, Array], Array]] = {
+    "equal": np.equal, "not_equal": np.not_equal, "greater": np.greater, "greater_equal": np.greater_equal,
+    "less": np.less, "less_equal": np.less_equal, "logical_and": np.logical_and, "logical_or": np.logical_or,
+    "logical_xor": np.logical_xor,
+}  # fmt: skip
+REDUCE: dict[str, Callable[..., Array]] = {
+    "mean": np.mean, "sum": np.sum, "max": np.max, "min": np.min, "prod": np.prod, "any": np.any, "all": np.all,
+    "std": np.std, "var": np.var, "argmax": np.argmax, "argmin": np.argmin, "count_nonzero": np.count_nonzero,
+}  # fmt: skip
+
+kind("unary", function=TEXT)
+kind("compare", function=TEXT)
+kind("reduce", function=TEXT, axis=optional(INTS), keepdims=BOOL)
+kind("slice", index=ANY)
+kind("split", axis=INT, sizes=ANY)
+kind("stack", axis=INT)
+kind("transpose", order=optional(INTS))
+kind("reshape_all", shape=INTS)
+kind("expand_dims", "squeeze", axis=optional(INTS))
+kind("cast", type=TEXT)
+kind("clip", low=optional(NUMBER), high=optional(NUMBER))
+kind("where", "matmul")
+kind("einsum", equation=TEXT)
+kind("gather", axis=INT)
+kind("one_hot", depth=INT)
+kind("repeat_axis", times=ANY, axis=optional(INT))
+kind("tile", times=INTS)
+kind("flip", axis=optional(INTS))
+kind("pad_all", pads=ANY, value=NUMBER)
+kind("cumulative_sum", axis=INT)
+kind("l2_normalize", axis=INTS, epsilon=NUMBER)
+
+
+# -- shapes and features -----------------------------------------------------------------------------------------------
+
+flow("unary", "clip", "l2_normalize", "cumulative_sum")(unchanged)
+
+
+@flow("cast")
+def _cast_flow(f: Flow) -> Mapping[str, Value]:
+    return {"y": Value(f.x.shape, f.attributes["type"], f.x.parts)}
+
+
+@flow("compare", "where", "matmul", "einsum", "gather", "one_hot", "tile", "repeat_axis", "pad_all")
+def _own(f: Flow) -> Mapping[str, Value]:
+    return {"y": f.source(_own_shape(f), dtype="bool" if "function" in f.attributes else None)}
+
+
+def _own_shape(f: Flow) -> Sequence[Dim] | None:
+    a, operands = f.attributes, f.args.get("x")
+    every = operands if isinstance(operands, tuple) else (operands,)
+    shapes = [full_shape(v) for v in (*every, f.args.get("y"), f.args.get("condition"), f.args.get("indices")) if v is not None]
+    known = [s for s in shapes if s is not None]
+    if len(known) < len(shapes):
+        return None
+    if "equation" in a:
+        return _einsum_shape(a["equation"], known)
+    if "depth" in a:
+        return (*known[0], a["depth"])[1:]
+    if not a or "function" in a:
+        if len(known) == 2 and not a:  # a product of matrices
+            return (*broadcast([known[0][:-2], known[1][:-2]]), known[0][-2], known[1][-1])[1:]
+        return broadcast(known)[1:]
+    x = list(known[0])
+    if "axis" in a and f.args.get("indices") is not None:
+        axis = a["axis"] % len(x)
+        return tuple(x[:axis] + list(known[1][1:] if axis else known[1]) + x[axis + 1 :])[1:] if axis else None
+    if "pads" in a and isinstance(a["pads"], list) and len(a["pads"]) == len(x):
+        return tuple(None if n is None else n + sum(p) for n, p in zip(x, a["pads"], strict=True))[1:]
+    if "times" in a and isinstance(a["times"], list) and len(a["times"]) == len(x) and "axis" not in a:
+        return tuple(None if n is None else n * t for n, t in zip(x, a["times"], strict=True))[1:]
+    if isinstance(a.get("times"), int) and a.get("axis") is not None:
+        place = a["axis"] % len(x)
+        x[place] = None if x[place] is None else x[place] * a["times"]
+        return tuple(x)[1:]
+    return None
+
+
+def _einsum_shape(equation: str, shapes: Sequence[Sequence[Dim]]) -> Sequence[Dim] | None:
+    left, _, right = equation.partition("->")
+    sizes: dict[str, Dim] = {}
+    for letters, shape in zip(left.split(","), shapes, strict=False):
+        if "." in letters or len(letters) != len(shape):
+            return None
+        sizes |= dict(zip(letters, shape, strict=True))
+    return tuple(sizes.get(c) for c in right[1:])
+
+
+@flow("reduce")
+def _reduce_flow(f: Flow) -> Mapping[str, Value]:
+    a, x = f.attributes, f.x
+    dtype = {"any": "bool", "all": "bool", "argmax": "int64", "argmin": "int64"}.get(a["function"], x.dtype or "float32")
+    if x.shape is None:
+        return {"y": f.source(None, dtype=dtype)}
+    rank = len(x.shape) + 1
+    axes = range(rank) if a["axis"] is None else [i % rank for i in a["axis"]]
+    if 0 in axes:
+        return {"y": f.source(None, dtype=dtype)}
+    if a["keepdims"]:
+        shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape, 1))
+        return {"y": f.source(shape, dtype=dtype)}
+    last = rank - 1
+    if last in axes or a["function"] not in {"mean", "sum", "max", "min"}:
+        return {"y": f.source(tuple(n for i, n in enumerate(x.shape, 1) if i not in axes), dtype=dtype)}
+    for axis in sorted(axes, reverse=True):  # features stay what they are, as in pooling over everything
+        x = drop_axis(x, axis - 1)
+    return {"y": x}
+
+
+@flow("transpose")
+def _transpose_flow(f: Flow) -> Mapping[str, Value]:
+    x = f.x
+    if x.shape is None:
+        return {"y": x}
+    order = f.attributes["order"] or list(reversed(range(len(x.shape) + 1)))
+    order = [i % (len(x.shape) + 1) for i in order]
+    return {"y": transpose(x, [i - 1 for i in order[1:]]) if order[0] == 0 else Value(None, x.dtype)}
+
+
+@flow("reshape_all")
+def _reshape_all_flow(f: Flow) -> Mapping[str, Value]:
+    target = f.attributes["shape"]
+    if f.x.shape is None or not target or -1 in target[1:]:
+        return {"y": Value(tuple(None if n == -1 else n for n in target[1:]), f.x.dtype)}
+    return {"y": reshape(f.x, filled(f.x.shape, target[1:]))}
+
+
+@flow("expand_dims")
+def _expand_flow(f: Flow) -> Mapping[str, Value]:
+    x = f.x
+    if x.shape is None:
+        return {"y": x}
+    for axis in f.attributes["axis"]:
+        place = feature_axis(axis, len(x.shape or ()) + 1)
+        if place is None:
+            return {"y": Value(None, x.dtype)}
+        x = new_axis(x, place, 1)
+    return {"y": x}
+
+
+@flow("squeeze")
+def _squeeze_flow(f: Flow) -> Mapping[str, Value]:
+    x = f.x
+    if x.shape is None:
+        return {"y": x}
+    rank = len(x.shape)
+    axes = f.attributes["axis"]
+    places = [i for i, n in enumerate(x.shape) if n == 1] if axes is None else [feature_axis(a, rank) for a in axes]
+    if None in places:
+        return {"y": Value(None, x.dtype)}
+    return {"y": reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in places))}
+
+
+@flow("flip")
+def _flip_flow(f: Flow) -> Mapping[str, Value]:
+    return {"y": f.x.untraced()}
+
+
+@flow("stack")
+def _stack_flow(f: Flow) -> Mapping[str, Value]:
+    values = f.values()
+    if any(v.shape is None for v in values):
+        return {"y": Value(None)}
+    place = feature_axis(f.attributes["axis"], len(values[0].shape or ()) + 1)
+    if place is None:
+        return {"y": Value(None)}
+    return {"y": concat([new_axis(v, place, 1) for v in values], place)}
+
+
+@flow("slice")
+def _slice_flow(f: Flow) -> Mapping[str, Value]:
+    x = f.x
+    if x.shape is None:
+        return {"y": x}
+    index = _expanded(f.attributes["index"], len(x.shape) + 1)
+    if index is None or not _is_whole(index[0]):
+        return {"y": Value(None, x.dtype)}
+    axis = 0
+    for item in index[1:]:
+        if item is None:
+            x = new_axis(x, axis, 1)
+            axis += 1
+            continue
+        n = (x.shape or ())[axis]
+        if isinstance(item, int):
+            if n is None:
+                return {"y": drop_axis(x, axis)}  # one of an unknown number of positions
+            place = item % n
+            inner = cut(x, axis, place, place + 1)
+            x = reshape(inner, tuple(m for i, m in enumerate(inner.shape or ()) if i != axis))
+            continue
+        x = _ranged(x, axis, item)
+        axis += 1
+    return {"y": x}
+
+
+def _is_whole(item: Json) -> bool:
+    return isinstance(item, Mapping) and item["start"] in (None, 0) and item["stop"] is None and item["step"] in (None, 1)
+
+
+def _expanded(index: Sequence[Json], rank: int) -> list[Json] | None:
+    """An index with its ellipsis spelled out, an item for each axis (and each new one)."""
+    whole = {"start": None, "stop": None, "step": None}
+    used = sum(1 for i in index if i is not None and i != "...")
+    if used > rank:
+        return None
+    fill = [whole] * (rank - used)
+    if "..." in index:
+        place = list(index).index("...")
+        return [*index[:place], *fill, *index[place + 1 :]]
+    return [*index, *fill]
+
+
+def _ranged(x: Value, axis: int, item: Mapping[str, Any]) -> Value:
+    n = (x.shape or ())[axis]
+    if _is_whole(item):
+        return x
+    if n is None:
+        shape = list(x.shape or ())
+        shape[axis] = None
+        return Value(tuple(shape), x.dtype)
+    positions = range(*slice(item["start"], item["stop"], item["step"]).indices(n))
+    if positions.step == 1:
+        return cut(x, axis, positions.start, max(positions.start, positions.stop))
+    shape = list(x.shape or ())
+    shape[axis] = len(positions)
+    return Value(tuple(shape), x.dtype)
+
+
+def cuts(n: int, sizes: Json) -> list[int]:
+    """The positions at which a split cuts an axis of length n."""
+    if isinstance(sizes, Mapping):
+        return [0, *(int(i) for i in sizes["at"]), n]
+    if isinstance(sizes, int):
+        return [n * i // sizes for i in range(sizes + 1)]
+    lengths = [int(s) for s in sizes]
+    lengths = [n - sum(m for m in lengths if m >= 0) if s < 0 else s for s in lengths]
+    return [sum(lengths[:i]) for i in range(len(lengths) + 1)]
+
+
+@flow("split")
+def _split_flow(f: Flow) -> Mapping[str, Value]:
+    a, x = f.attributes, f.x
+    place = None if x.shape is None else feature_axis(a["axis"], len(x.shape))
+    n = None if place is None or x.shape is None else x.shape[place]
+    if n is None or place is None:
+        return {role: Value(None, x.dtype) for role in f.names}
+    edges = cuts(n, a["sizes"])
+    pieces = [cut(x, place, low, high) for low, high in zip(edges, edges[1:], strict=False)]
+    return {("y" if i == 0 else f"y_{i}"): p for i, p in enumerate(pieces)}
+
+
+# -- computing -----------------------------------------------------------------------------------------------------------
+
+
+@computes("unary")
+def _compute_unary(step: Step) -> Array:
+    return UNARY[step.attributes["function"]](step.x)
+
+
+@computes("compare")
+def _compute_compare(step: Step) -> Array:
+    return COMPARE[step.attributes["function"]](*step.xs)
+
+
+@computes("reduce")
+def _compute_reduce(step: Step) -> Array:
+    a = step.attributes
+    axis = None if a["axis"] is None else tuple(a["axis"])
+    if a["function"].startswith("arg"):
+        return np.asarray(REDUCE[a["function"]](step.x, axis=None if axis is None else axis[0], keepdims=a["keepdims"]))
+    return np.asarray(REDUCE[a["function"]](step.x, axis=axis, keepdims=a["keepdims"]))
+
+
+@computes("slice")
+def _compute_slice(step: Step) -> Array:
+    def item(i: Json) -> Any:
+        return slice(i["start"], i["stop"], i["step"]) if isinstance(i, Mapping) else Ellipsis if i == "..." else i
+
+    return np.asarray(step.x[tuple(item(i) for i in step.attributes["index"])])
+
+
+@computes("split")
+def _compute_split(step: Step) -> dict[str, Array]:
+    a, x = step.attributes, step.x
+    edges = cuts(x.shape[a["axis"]], a["sizes"])
+    pieces = np.split(x, edges[1:-1], axis=a["axis"])
+    return {("y" if i == 0 else f"y_{i}"): p for i, p in enumerate(pieces)}
+
+
+@computes("stack")
+def _compute_stack(step: Step) -> Array:
+    return np.stack(step.xs, axis=step.attributes["axis"])
+
+
+@computes("transpose")
+def _compute_transpose(step: Step) -> Array:
+    return np.transpose(step.x, step.attributes["order"])
+
+
+@computes("reshape_all")
+def _compute_reshape_all(step: Step) -> Array:
+    return step.x.reshape(step.attributes["shape"])
+
+
+@computes("expand_dims")
+def _compute_expand(step: Step) -> Array:
+    return np.expand_dims(step.x, tuple(step.attributes["axis"]))
+
+
+@computes("squeeze")
+def _compute_squeeze(step: Step) -> Array:
+    axis = step.attributes["axis"]
+    return np.squeeze(step.x, None if axis is None else tuple(axis))
+
+
+@computes("cast")
+def _compute_cast(step: Step) -> Array:
+    name = step.attributes["type"]
+    return step.x.astype(np.float64 if "float" in name else name)
+
+
+@computes("clip")
+def _compute_clip(step: Step) -> Array:
+    return np.clip(step.x, step.attributes["low"], step.attributes["high"])
+
+
+@computes("where")
+def _compute_where(step: Step) -> Array:
+    return np.where(step.args["condition"], step.args["x"], step.args["y"])
+
+
+@computes("matmul")
+def _compute_matmul(step: Step) -> Array:
+    return np.matmul(*step.xs)
+
+
+@computes("einsum")
+def _compute_einsum(step: Step) -> Array:
+    return np.asarray(np.einsum(step.attributes["equation"], *step.xs))
+
+
+@computes("gather")
+def _compute_gather(step: Step) -> Array:
+    return np.take(step.x, np.asarray(step.args["indices"]).astype(int), axis=step.attributes["axis"])
+
+
+@computes("one_hot")
+def _compute_one_hot(step: Step) -> Array:
+    return (step.x[..., None] == np.arange(step.attributes["depth"])) * 1.0
+
+
+@computes("repeat_axis")
+def _compute_repeat(step: Step) -> Array:
+    return np.repeat(step.x, step.attributes["times"], axis=step.attributes["axis"])
+
+
+@computes("tile")
+def _compute_tile(step: Step) -> Array:
+    return np.tile(step.x, step.attributes["times"])
+
+
+@computes("flip")
+def _compute_flip(step: Step) -> Array:
+    axis = step.attributes["axis"]
+    return np.flip(step.x, None if axis is None else tuple(axis))
+
+
+@computes("pad_all")
+def _compute_pad(step: Step) -> Array:
+    return np.pad(step.x, step.attributes["pads"], constant_values=step.attributes["value"])
+
+
+@computes("cumulative_sum")
+def _compute_cumsum(step: Step) -> Array:
+    return np.cumsum(step.x, axis=step.attributes["axis"])
+
+
+@computes("l2_normalize")
+def _compute_normalize(step: Step) -> Array:
+    square = np.sum(step.x**2, axis=tuple(step.attributes["axis"]), keepdims=True)
+    return np.asarray(step.x / np.sqrt(np.maximum(square, step.attributes["epsilon"])))

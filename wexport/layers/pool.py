@@ -1,0 +1,131 @@
+"""Pooling: the channels stay what they are.
+
+    MaxPooling, AveragePooling in one to three dimensions (zeros of the padding do not count), global and
+    adaptive pooling. GlobalAveragePooling1D leaves masked steps out.
+
+Sources: keras/src/layers/pooling (3.15.1); keras/layers/pooling.py (1.2.2, 2.2.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wexport.features import Value, drop_axis, resample
+from wexport.layers.conv import channel_axis, channels_last, restored, spatial, window_length
+from wexport.layers.keras import Keras, Stored, keras
+from wexport.layers.numerics import pool
+from wexport.layers.registry import BOOL, FORMAT, INTS, PADDING, Flow, computes, flow, kind
+from wexport.layers.step import Step
+
+Array = NDArray[Any]
+
+kind("max_pool", "average_pool", size=INTS, strides=INTS, padding=PADDING, data_format=FORMAT)
+kind("global_max_pool", "global_average_pool", data_format=FORMAT, keepdims=BOOL)
+kind("adaptive_max_pool", "adaptive_average_pool", output_size=INTS, data_format=FORMAT)
+
+_WINDOWED = {f"{word}{n}D": n for word in ("MaxPooling", "AveragePooling", "MaxPool", "AvgPool") for n in (1, 2, 3)}
+_GLOBAL = {f"Global{word}": n for word, n in _WINDOWED.items()}
+_ADAPTIVE = {f"Adaptive{word}{n}D": n for word in ("MaxPooling", "AveragePooling") for n in (1, 2, 3)}
+
+
+def _format(layer: Keras) -> str:
+    """One-dimensional pooling had no data format before 2.2: its channels are last."""
+    one = layer.class_name.endswith("1D")
+    return "channels_last" if one and "data_format" not in layer.config else layer.data_format
+
+
+def _what(layer: Keras) -> str:
+    return "max" if "Max" in layer.class_name else "average"
+
+
+@keras(*_WINDOWED)
+def _windowed(layer: Keras) -> Stored:
+    n = _WINDOWED[layer.class_name]
+    size = layer.numbers(n, "pool_size", "pool_length", default=2)
+    given = layer.get("strides", "stride")
+    attributes = {
+        "size": size,
+        "strides": size if given is None else layer.numbers(n, "strides", "stride"),
+        "padding": str(layer.get("padding", "border_mode", default="valid")),
+        "data_format": _format(layer),
+    }
+    return Stored(f"{_what(layer)}_pool", attributes)
+
+
+@keras(*_GLOBAL)
+def _global(layer: Keras) -> Stored:
+    attributes = {"data_format": _format(layer), "keepdims": layer.flag("keepdims", default=False)}
+    masked = layer.class_name in {"GlobalAveragePooling1D", "GlobalAvgPool1D"} and layer.era.major > 1
+    return Stored(f"global_{_what(layer)}_pool", attributes, takes_mask=masked)
+
+
+@keras(*_ADAPTIVE)
+def _adaptive(layer: Keras) -> Stored:
+    n = _ADAPTIVE[layer.class_name]
+    attributes = {"output_size": layer.numbers(n, "output_size"), "data_format": layer.data_format}
+    return Stored(f"adaptive_{_what(layer)}_pool", attributes)
+
+
+@flow("max_pool", "average_pool")
+def _windowed_flow(f: Flow) -> Mapping[str, Value]:
+    a = f.attributes
+    of = zip(spatial(f.x, a), a["size"], a["strides"], strict=False)
+    return {"y": resample(f.x, [window_length(n, k, s, a["padding"]) for n, k, s in of], channel_axis(a))}
+
+
+@flow("adaptive_max_pool", "adaptive_average_pool")
+def _adaptive_flow(f: Flow) -> Mapping[str, Value]:
+    return {"y": resample(f.x, f.attributes["output_size"], channel_axis(f.attributes))}
+
+
+@flow("global_max_pool", "global_average_pool")
+def _global_flow(f: Flow) -> Mapping[str, Value]:
+    a, x = f.attributes, f.x
+    if x.shape is None:
+        return {"y": x}
+    channel = channel_axis(a)
+    if a["keepdims"]:
+        return {"y": resample(x, [1] * (len(x.shape) - 1), channel)}
+    x = resample(x, spatial(x, a), channel)
+    for _ in range(len(x.shape or ()) - 1):
+        x = drop_axis(x, 1 if channel == 0 else 0)
+    return {"y": x}
+
+
+@computes("max_pool", "average_pool")
+def _compute_windowed(step: Step) -> Array:
+    a = step.attributes
+    average = "average" in step.kind
+    return restored(step, pool(channels_last(step), a["size"], a["strides"], a["padding"], average))
+
+
+@computes("global_max_pool", "global_average_pool")
+def _compute_global(step: Step) -> Array:
+    x = channels_last(step)
+    axes = tuple(range(1, x.ndim - 1))
+    keep = step.attributes["keepdims"]
+    mask = step.args.get("mask")
+    if "max" in step.kind:
+        y = x.max(axis=axes, keepdims=keep)
+    elif mask is not None:
+        weight = np.asarray(mask, dtype=np.float64)[..., None]
+        y = (x * weight).sum(axis=1, keepdims=keep) / weight.sum(axis=1, keepdims=keep)
+    else:
+        y = x.mean(axis=axes, keepdims=keep)
+    return restored(step, y) if keep else np.asarray(y)
+
+
+@computes("adaptive_max_pool", "adaptive_average_pool")
+def _compute_adaptive(step: Step) -> Array:
+    x = channels_last(step)
+    reduce = np.max if "max" in step.kind else np.mean
+    for axis, size in enumerate(step.attributes["output_size"], 1):
+        n = x.shape[axis]
+        bounds = [(i * n // size, -(-(i + 1) * n // size)) for i in range(size)]
+        parts = [reduce(np.take(x, range(a, b), axis), axis=axis, keepdims=True) for a, b in bounds]
+        x = np.concatenate(parts, axis=axis)
+    return restored(step, x)

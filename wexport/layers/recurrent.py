@@ -1,0 +1,508 @@
+"""Recurrent layers: LSTM, GRU, simple RNN, stacks of cells, and both directions.
+
+    Keras 2, 3   kernel "in (gate unit)", recurrent "hidden (gate unit)", bias "(gate unit)"
+                 LSTM gates input forget cell output; GRU gates update reset candidate; GRU with reset_after:
+                 bias "bias (gate unit)", the second row is the recurrent bias
+    CuDNN        the same shapes, but each gate's block is flattened with its rows fastest (`Refold`);
+                 bias "(bias gate unit)"
+    Keras 1      LSTM twelve arrays (i, c, f, o) x (W, U, b), GRU nine (z, r, h); three with consume_less="gpu"
+
+A layer whose class and bias disagree (weights of a CuDNN layer under an LSTM's config, or the reverse) is read
+by its bias, as Keras' own loader does. Refused: cells of a class that is not Keras' own.
+Sources: keras/src/layers/rnn (3.15.1); keras/engine/saving.py, _convert_rnn_weights (2.2.4);
+keras/layers/recurrent.py (1.2.2); Hochreiter & Schmidhuber 1997, Gers et al. 2000, Cho et al. 2014.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wexport.features import Dim, Value
+from wexport.layers.activation import activation
+from wexport.layers.keras import Keras, Ruling, Shapes, Slot, Stored, keras, rule, stored, unknown
+from wexport.layers.registry import ACTIVATION, ANY, BOOL, INT, TEXT, Flow, computes, equations, flow, kind, optional
+from wexport.layers.step import Step, Terms
+from wexport.layout import Refold, Rule
+from wexport.model import Json
+
+Array = NDArray[Any]
+
+GATES = {"lstm": ("input", "forget", "cell", "output"), "gru": ("update", "reset", "candidate")}
+_OLD = {"lstm": {"i": "input", "c": "cell", "f": "forget", "o": "output"}, "gru": {"z": "update", "r": "reset", "h": "candidate"}}
+BIASES = ("bias", "recurrent_bias")
+STATES = {"lstm": ("state_h", "state_c"), "gru": ("state_h",), "rnn": ("state_h",), "conv_lstm": ("state_h", "state_c")}
+_CLASSES = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn", "CuDNNLSTM": "lstm", "CuDNNGRU": "gru"}
+_CELLS = {"LSTMCell": "lstm", "GRUCell": "gru", "SimpleRNNCell": "rnn"}
+
+
+def last_axis(_: Mapping[str, Any]) -> int:
+    """The kernel reads x's last axis."""
+    return -1
+
+
+_SEQUENCE: dict[str, Json] = dict(return_sequences=BOOL, return_state=BOOL, go_backwards=BOOL, masked_output=TEXT, axes=ANY)
+_WRAPPED: dict[str, Json] = dict(direction=TEXT, merge_mode=optional(TEXT), backward=ANY)
+_CELL: dict[str, Json] = dict(units=INT, activation=ACTIVATION)
+kind("rnn", feature_axis=last_axis, maybe=_WRAPPED, **_CELL, **_SEQUENCE)
+kind("lstm", feature_axis=last_axis, maybe=_WRAPPED, recurrent_activation=ACTIVATION, **_CELL, **_SEQUENCE)
+kind("gru", feature_axis=last_axis, maybe=_WRAPPED, recurrent_activation=ACTIVATION, reset_after=BOOL, **_CELL, **_SEQUENCE)
+kind("stacked_rnn", feature_axis=last_axis, maybe=_WRAPPED, cells=ANY, state_order=ANY, **_SEQUENCE)
+
+
+# -- how Keras stores a cell -----------------------------------------------------------------------------------
+
+
+def _cell(layer: Keras, what: str, cudnn: bool = False) -> tuple[dict[str, Json], tuple[Slot, ...]]:
+    """A cell's attributes and variables."""
+    attributes: dict[str, Json] = {"units": layer.integer("units", "output_dim")}
+    attributes["activation"] = activation(layer, "activation", default="tanh")
+    if what != "rnn":
+        default = "sigmoid" if cudnn or layer.era.major > 2 or (layer.era.tf and layer.era.since(2, 3)) else "hard_sigmoid"
+        attributes["recurrent_activation"] = activation(layer, "recurrent_activation", "inner_activation", default=default)
+    if what == "gru":
+        attributes["reset_after"] = cudnn or layer.flag("reset_after", default=False)
+    if layer.era.major == 1:
+        return attributes, _old_slots(layer, what)
+    slots = [
+        Slot("kernel", _block("in", "kernel", what, cudnn), splits=True),
+        Slot("recurrent_kernel", _block("hidden", "recurrent", what, cudnn)),
+    ]
+    if cudnn or layer.flag("use_bias", default=True):
+        slots.append(Slot("bias", _bias(what, attributes.get("reset_after", False))))
+    return attributes, tuple(slots)
+
+
+def _block(axis: str, role: str, what: str, cudnn: bool) -> Ruling:
+    if what == "rnn":
+        return rule(f"{axis} unit -> {role}: {axis} unit")
+    plain = rule(f"{axis} (gate unit) -> {{gate}}.{role}: {axis} unit", gate=GATES[what])
+
+    def make(shape: tuple[int, ...], shapes: Shapes) -> Rule:
+        bias = shapes.get("bias")
+        folded = cudnn if bias is None else _is_cudnn_bias(bias, shapes["recurrent_kernel"][0], what)
+        return plain.with_steps(Refold((axis,))) if folded else plain
+
+    return make
+
+
+def _is_cudnn_bias(bias: tuple[int, ...], units: int, what: str) -> bool:
+    return bias == (2 * len(GATES[what]) * units,)
+
+
+def _bias(what: str, reset_after: bool) -> Ruling:
+    if what == "rnn":
+        return rule("unit -> bias: unit")
+    gates = GATES[what]
+
+    def make(shape: tuple[int, ...], shapes: Shapes) -> Rule:
+        units = shapes["recurrent_kernel"][0]
+        if _is_cudnn_bias(shape, units, what):
+            return rule("(bias gate unit) -> {gate}.{bias}: unit", gate=gates, bias=BIASES)
+        if len(shape) == 2:
+            return rule("bias (gate unit) -> {gate}.{bias}: unit", gate=gates, bias=BIASES)
+        return rule("(gate unit) -> {gate}.bias: unit", gate=gates)
+
+    return make
+
+
+def _old_slots(layer: Keras, what: str) -> tuple[Slot, ...]:
+    """Keras 1: an array for each gate, or one for all with consume_less="gpu"."""
+    parts = {"W": ("in unit", "kernel", "in (gate unit)"), "U": ("hidden unit", "recurrent", "hidden (gate unit)")}
+    parts["b"] = ("unit", "bias", "(gate unit)")
+    if what == "rnn":
+        return tuple(Slot(n, rule(f"{axes} -> {role}: {axes}"), splits=n == "W") for n, (axes, role, _) in parts.items())
+    if layer.get("consume_less") == "gpu":
+        return tuple(
+            Slot(n, rule(f"{fused} -> {{gate}}.{role}: {axes}", gate=GATES[what]), splits=n == "W")
+            for n, (axes, role, fused) in parts.items()
+        )
+    return tuple(
+        Slot(f"{n}_{letter}", rule(f"{axes} -> {{gate}}.{role}: {axes}", at={"gate": gate}), splits=n == "W")
+        for letter, gate in _OLD[what].items()
+        for n, (axes, role, _) in parts.items()
+    )
+
+
+def _sequence(layer: Keras) -> dict[str, Json]:
+    """What a layer does with its cell, step by step."""
+    era = layer.era
+    masked = "previous"
+    if layer.flag("zero_output_for_mask", default=False):
+        masked = "zero"
+    elif era.major <= 2 and not era.tf and not era.theano and not era.since(2, 3):
+        masked = "state"  # K.rnn of the TensorFlow backend repeats the first state, not the output
+    sequences = layer.flag("return_sequences", default=False)
+    time = layer.flag("time_major", default=False)
+    order = ["length", "batch"] if time else ["batch", "length"]
+    return {
+        "return_sequences": sequences,
+        "return_state": layer.flag("return_state", default=False),
+        "go_backwards": layer.flag("go_backwards", default=False),
+        "masked_output": masked,
+        "axes": {"x": [*order, "channel"], "y": [*order, "channel"] if sequences else ["batch", "channel"]},
+    }
+
+
+@keras(*_CLASSES)
+def _layer(layer: Keras) -> Stored:
+    what = _CLASSES[layer.class_name]
+    cudnn = layer.class_name.startswith("CuDNN")
+    attributes, slots = _cell(layer, what, cudnn)
+    if not cudnn:
+        slots = tuple(s.below("cell") for s in slots)
+    sequence = _sequence(layer)
+    roles = ("y", *STATES[what]) if sequence["return_state"] else ("y",)
+    return Stored(
+        what, {**attributes, **sequence}, slots, ("x", "initial_state*"), roles,
+        mask="stop" if cudnn else "sequence", takes_mask=not cudnn,
+    )  # fmt: skip
+
+
+@keras(*_CELLS)
+def _bare_cell(layer: Keras) -> Stored:
+    what = _CELLS[layer.class_name]
+    attributes, slots = _cell(layer, what)
+    return Stored(what, attributes, slots)
+
+
+@keras("RNN")
+def _rnn(layer: Keras) -> Stored:
+    found = layer.need("cell")
+    inner = layer.child(found)
+    if inner.class_name == "StackedRNNCells" and inner.known_class:
+        return _stacked(layer, inner)
+    cell = stored(inner)
+    if not cell.known or inner.class_name not in _CELLS:
+        return replace(unknown(layer), slots=())
+    sequence = _sequence(layer)
+    roles = ("y", *STATES[cell.kind]) if sequence["return_state"] else ("y",)
+    slots = tuple(s.below("cell") for s in cell.slots)
+    attributes = {**cell.attributes, **sequence}
+    return Stored(cell.kind, attributes, slots, ("x", "initial_state*"), roles, mask="sequence", takes_mask=True)
+
+
+def _stacked(layer: Keras, inner: Keras) -> Stored:
+    children = [layer.child(c) for c in inner.need("cells")]
+    cells = [stored(c) for c in children]
+    if not all(c.known and k.class_name in _CELLS for c, k in zip(cells, children, strict=True)):
+        return unknown(layer)
+    slots: list[Slot] = []
+    seen: dict[str, int] = {}
+    for number, (cell, child) in enumerate(zip(cells, children, strict=True)):
+        word = {"lstm": "lstm_cell", "gru": "gru_cell", "rnn": "simple_rnn_cell"}[cell.kind]
+        count = seen.get(child.class_name, 0)
+        seen[child.class_name] = count + 1
+        path = f"cell/cells/{word}{f'_{count}' if count else ''}"
+        label = str(number)
+        for slot in cell.slots:  # only the first cell reads x
+            inner_slot = replace(slot, splits=slot.splits and number == 0)
+            slots.append(inner_slot.below(path).mapped(lambda r, label=label: r.prefixed("cell", label)))  # type: ignore[misc]
+    order = [f"{i}.{state}" for i, cell in enumerate(cells) for state in STATES[cell.kind]]
+    old = layer.era.major == 2 and not layer.era.tf and bool(layer.era.version) and not layer.era.since(2, 2)
+    if inner.get("reverse_state_order", default=old):
+        order = [f"{i}.{state}" for i, cell in reversed(list(enumerate(cells))) for state in STATES[cell.kind]]
+    sequence = _sequence(layer)
+    attributes: dict[str, Json] = {
+        "cells": [{"kind": c.kind, **c.attributes} for c in cells],
+        "state_order": order,
+        **sequence,
+    }
+    roles = ("y", *order) if sequence["return_state"] else ("y",)
+    return Stored("stacked_rnn", attributes, tuple(slots), ("x", "initial_state*"), roles, mask="sequence", takes_mask=True)
+
+
+# -- both directions -------------------------------------------------------------------------------------------
+
+
+@keras("Bidirectional")
+def _bidirectional(layer: Keras) -> Stored:
+    front = layer.child(layer.need("layer"))
+    one = stored(front)
+    given = layer.get("backward_layer")
+    if given is None:
+        back = replace(front, config={**front.config, "go_backwards": not front.flag("go_backwards", default=False)})
+    else:
+        back = layer.child(given)
+    two = stored(back)
+    if not (one.known and two.known and "return_sequences" in one.attributes and one.kind == two.kind):
+        return unknown(layer)
+    attributes = dict(one.attributes)
+    forced = layer.era.tf or layer.era.major > 2  # wrappers.py: force_zero_output_for_mask
+    if forced:
+        attributes["masked_output"] = "zero" if attributes["return_sequences"] else "previous"
+    theirs = {**two.attributes, "masked_output": attributes["masked_output"]}
+    attributes["direction"] = "bidirectional"
+    attributes["merge_mode"] = layer.get("merge_mode")
+    attributes["backward"] = {k: v for k, v in theirs.items() if attributes.get(k) != v}
+    slots = [s.below("forward_layer").mapped(lambda r: r.prefixed("direction", "forward")) for s in one.slots]
+    slots += [s.below("backward_layer").mapped(lambda r: r.prefixed("direction", "backward")) for s in two.slots]
+    roles: tuple[str, ...] = ("y",) if attributes["merge_mode"] else ("y", "y_backward")
+    if attributes["return_state"]:
+        roles += tuple(f"{d}.{r}" for d in ("forward", "backward") for r in one.roles[1:])
+    return Stored(one.kind, attributes, tuple(slots), one.call, roles, one.mask, one.takes_mask)
+
+
+# -- shapes ----------------------------------------------------------------------------------------------------
+
+
+def sequence_flow(f: Flow, units: int, states: list[tuple[str, int]]) -> Mapping[str, Value]:
+    """The outputs of a layer that runs along x's first axis."""
+    a = f.attributes
+    length: Dim = f.x.shape[0] if f.x.shape else None
+    both = a.get("direction") == "bidirectional"
+    last = 2 * units if both and a["merge_mode"] == "concat" else units
+    lead: tuple[Dim, ...] = (length,) if a["return_sequences"] else ()
+    found = {"y": f.source((*lead, last), "y", channel=-1)}
+    if both and a["merge_mode"] is None:
+        found["y_backward"] = f.source((*lead, units), "y_backward", channel=-1)
+    if a["return_state"]:
+        for direction in ("forward.", "backward.") if both else ("",):
+            for role, n in states:
+                found[direction + role] = f.source((n,), direction + role, channel=-1)
+    return found
+
+
+@flow("lstm", "gru", "rnn")
+def _cell_flow(f: Flow) -> Mapping[str, Value]:
+    a = f.attributes
+    what = "lstm" if "recurrent_activation" in a and "reset_after" not in a else "gru"
+    return sequence_flow(f, a["units"], [(s, a["units"]) for s in STATES[what]])
+
+
+@flow("stacked_rnn")
+def _stacked_flow(f: Flow) -> Mapping[str, Value]:
+    cells = f.attributes["cells"]
+    states = [(role, cells[int(role.split(".")[0])]["units"]) for role in f.attributes["state_order"]]
+    return sequence_flow(f, cells[-1]["units"], states)
+
+
+# -- equations ---------------------------------------------------------------------------------------------------
+
+
+def _gate(terms: Terms, gate: str, hidden: str = "h") -> str:
+    x = terms.product(f"{gate}.kernel")
+    return f"{x} + {hidden} @ {terms.ref(f'{gate}.recurrent')}{terms.plus(f'{gate}.bias', f'{gate}.recurrent_bias')}"
+
+
+def _lstm_lines(terms: Terms) -> list[str]:
+    gates = {"i": "input", "f": "forget", "o": "output"}
+    lines = {k: f"{k} = {terms.activation('recurrent_activation', _gate(terms, g))}" for k, g in gates.items()}
+    return [
+        lines["i"],
+        lines["f"],
+        f"g = {terms.activation('activation', _gate(terms, 'cell'))}",
+        lines["o"],
+        "c = f * c + i * g",
+        f"h = o * {terms.activation('activation', 'c')}",
+    ]
+
+
+def _gru_lines(terms: Terms) -> list[str]:
+    z, r = (f"{k} = {terms.activation('recurrent_activation', _gate(terms, g))}" for k, g in (("z", "update"), ("r", "reset")))
+    x, recurrent = terms.product("candidate.kernel"), terms.ref("candidate.recurrent")
+    if terms.attributes.get("reset_after"):
+        inner = f"h @ {recurrent}{terms.plus('candidate.recurrent_bias')}"
+        term = f"{x}{terms.plus('candidate.bias')} + r * ({inner})"
+    else:
+        term = f"{x} + (r * h) @ {recurrent}{terms.plus('candidate.bias', 'candidate.recurrent_bias')}"
+    return [z, r, f"n = {terms.activation('activation', term)}", "h = z * h + (1 - z) * n"]
+
+
+def _rnn_lines(terms: Terms) -> list[str]:
+    term = f"{terms.product('kernel')} + h @ {terms.ref('recurrent')}{terms.plus('bias', 'recurrent_bias')}"
+    return [f"h = {terms.activation('activation', term)}"]
+
+
+_LINES = {"lstm": _lstm_lines, "gru": _gru_lines, "rnn": _rnn_lines}
+
+
+def _what(attributes: Mapping[str, Any]) -> str:
+    if "reset_after" in attributes:
+        return "gru"
+    return "lstm" if "recurrent_activation" in attributes else "rnn"
+
+
+def directed(terms: Terms, lines: Any) -> list[str]:
+    """The lines of a cell, for each direction in which the layer runs."""
+    a = terms.attributes
+    if a.get("direction") != "bidirectional":
+        return list(lines(terms))
+    result = []
+    for name, theirs in (("forward", {}), ("backward", a["backward"])):
+        result += [f"{name}:", *lines(terms.below(name, {**a, **theirs}))]
+    how = {"concat": "concat(forward, backward)", "sum": "forward + backward", "ave": "(forward + backward) / 2"}
+    how["mul"] = "forward * backward"
+    return [*result, f"y = {how.get(a['merge_mode'], 'forward, backward')}"]
+
+
+@equations("lstm", "gru", "rnn")
+def _cell_equations(terms: Terms) -> list[str]:
+    return directed(terms, _LINES[_what(terms.attributes)])
+
+
+@equations("stacked_rnn")
+def _stacked_equations(terms: Terms) -> list[str]:
+    def lines(inner: Terms) -> list[str]:
+        found = []
+        for i, cell in enumerate(inner.attributes["cells"]):
+            own = {**cell, "reads": inner.attributes.get("reads") if i == 0 else None}
+            found += [f"cell {i}:", *_LINES[cell["kind"]](inner.below(str(i), own))]
+        return found
+
+    return directed(terms, lines)
+
+
+# -- computing ---------------------------------------------------------------------------------------------------
+
+
+class Cell:
+    """A cell's weights, put together once, and its step: `(x, states) -> states`; the first state is the output."""
+
+    def __init__(self, step: Step, attributes: Mapping[str, Any]) -> None:
+        self.a, self.step, self.what = attributes, step, _what(attributes)
+        gates = GATES.get(self.what, ("",))
+        prefix = {g: f"{g}." if g else "" for g in gates}
+        self.kernel = {g: step.kernel(f"{p}kernel") for g, p in prefix.items()}
+        self.recurrent = {g: step.weight(f"{p}recurrent") for g, p in prefix.items()}
+        self.bias = {g: step.get(f"{p}bias") for g, p in prefix.items()}
+        self.second = {g: step.get(f"{p}recurrent_bias") for g, p in prefix.items()}
+        self.units = next(iter(self.recurrent.values())).shape[-1]
+        self.states = len(STATES[self.what])
+
+    def _term(self, gate: str, x: Array, h: Array) -> Array:
+        return self._x(gate, x) + self._h(gate, h)
+
+    def _x(self, gate: str, x: Array) -> Array:
+        bias = self.bias[gate]
+        return x @ self.kernel[gate] + (0 if bias is None else bias)
+
+    def _h(self, gate: str, h: Array) -> Array:
+        bias = self.second[gate]
+        return h @ self.recurrent[gate] + (0 if bias is None else bias)
+
+    def _act(self, key: str, x: Array) -> Array:
+        return Step(self.a, {}, {}).activate(key, x)
+
+    def __call__(self, x: Array, states: list[Array]) -> list[Array]:
+        h = states[0]
+        if self.what == "rnn":
+            return [self._act("activation", self._term("", x, h))]
+        if self.what == "gru":
+            z = self._act("recurrent_activation", self._term("update", x, h))
+            r = self._act("recurrent_activation", self._term("reset", x, h))
+            inner = r * self._h("candidate", h) if self.a["reset_after"] else self._h("candidate", r * h)
+            return [z * h + (1 - z) * self._act("activation", self._x("candidate", x) + inner)]
+        i, f, o = (self._act("recurrent_activation", self._term(g, x, h)) for g in ("input", "forget", "output"))
+        c = f * states[1] + i * self._act("activation", self._term("cell", x, h))
+        return [o * self._act("activation", c), c]
+
+
+class Stack:
+    """Several cells, each fed by the one before; their states in order, the last cell's output."""
+
+    def __init__(self, step: Step, attributes: Mapping[str, Any]) -> None:
+        reads = [step.attributes.get("reads")] + [None] * (len(attributes["cells"]) - 1)
+        own = [{**c, "reads": r} for c, r in zip(attributes["cells"], reads, strict=True)]
+        self.cells = [Cell(step.below(str(i), c), c) for i, c in enumerate(own)]
+        self.order = attributes["state_order"]
+        names = [f"{i}.{s}" for i, c in enumerate(self.cells) for s in STATES[c.what]]
+        self.place = [names.index(n) for n in self.order]
+
+    def zeros(self, batch: int) -> list[Array]:
+        sizes = [c.units for c in self.cells for _ in range(c.states)]
+        return [np.zeros((batch, sizes[i])) for i in self.place]
+
+    def __call__(self, x: Array, states: list[Array]) -> tuple[Array, list[Array]]:
+        inner = [states[self.place.index(i)] for i in range(len(states))]
+        result: list[Array] = []
+        for cell in self.cells:
+            new = cell(x, inner[len(result) : len(result) + cell.states])
+            result += new
+            x = new[0]
+        return x, [result[i] for i in self.place]
+
+
+def run(step: Step, attributes: Mapping[str, Any], x: Array, advance: Any, states: list[Array], mask: Array | None) -> tuple[Array, list[Array]]:
+    """Run along the first axis behind the batch; `advance(x, states)` gives the output and the new states.
+
+    Returns the output (of all steps or of the last) and the last states.
+    """
+    steps = list(range(x.shape[1]))
+    if attributes["go_backwards"]:
+        steps.reverse()
+    how = attributes["masked_output"]
+    outputs: list[Array] = []
+    for t in steps:
+        y, new = advance(x[:, t], states)
+        if mask is not None:
+            m = mask[:, t].reshape((-1,) + (1,) * (y.ndim - 1)).astype(bool)
+            before = states[0] if how == "state" else outputs[-1] if outputs and how != "zero" else np.zeros_like(y)
+            y = np.where(m, y, before)
+            new = [np.where(m.reshape((-1,) + (1,) * (n.ndim - 1)), n, s) for n, s in zip(new, states, strict=True)]
+        outputs.append(y)
+        states = new
+    return np.stack(outputs, axis=1) if attributes["return_sequences"] else outputs[-1], states
+
+
+def both(step: Step, one: Any) -> dict[str, Array]:
+    """A layer's outputs by role, from `one(step, attributes, initial states) -> y, {role: state}`."""
+    a = step.attributes
+    given = step.args.get("initial_state")
+    initial = None if given is None else [given] if not isinstance(given, tuple) else list(given)
+    if a.get("direction") != "bidirectional":
+        y, states = one(step, a, initial)
+        return {"y": y, **states}
+    half = None if initial is None else len(initial) // 2
+    found: dict[str, Array] = {}
+    ys = []
+    for name, theirs in (("forward", {}), ("backward", a["backward"])):
+        own = {**a, **theirs}
+        mine = None if initial is None else (initial[:half] if name == "forward" else initial[half:])
+        y, states = one(step.below(name, own), own, mine)
+        ys.append(y[:, ::-1] if name == "backward" and a["return_sequences"] else y)
+        found |= {f"{name}.{role}": s for role, s in states.items()}
+    merge = {"sum": lambda p, q: p + q, "mul": lambda p, q: p * q, "ave": lambda p, q: (p + q) / 2}
+    merge["concat"] = lambda p, q: np.concatenate([p, q], axis=-1)
+    if a["merge_mode"] is None:
+        return {"y": ys[0], "y_backward": ys[1], **found}
+    return {"y": merge[a["merge_mode"]](*ys), **found}
+
+
+def batch_first(step: Step) -> Array:
+    """x with the batch before the steps."""
+    return step.x if step.attributes["axes"]["x"][0] == "batch" else np.swapaxes(step.x, 0, 1)
+
+
+@computes("lstm", "gru", "rnn")
+def _compute_cell(step: Step) -> dict[str, Array]:
+    def one(inner: Step, a: Mapping[str, Any], initial: list[Array] | None) -> tuple[Array, dict[str, Array]]:
+        cell = Cell(inner, a)
+        x = batch_first(inner)
+        states = initial or [np.zeros((len(x), cell.units)) for _ in range(cell.states)]
+
+        def advance(v: Array, s: list[Array]) -> tuple[Array, list[Array]]:
+            new = cell(v, s)
+            return new[0], new
+
+        y, last = run(inner, a, x, advance, states, step.args.get("mask"))
+        if a["return_sequences"] and a["axes"]["y"][0] != "batch":
+            y = np.swapaxes(y, 0, 1)
+        return y, dict(zip(STATES[cell.what], last, strict=True))
+
+    return both(step, one)
+
+
+@computes("stacked_rnn")
+def _compute_stacked(step: Step) -> dict[str, Array]:
+    def one(inner: Step, a: Mapping[str, Any], initial: list[Array] | None) -> tuple[Array, dict[str, Array]]:
+        stack = Stack(inner, a)
+        x = batch_first(inner)
+        y, last = run(inner, a, x, stack, initial or stack.zeros(len(x)), step.args.get("mask"))
+        return y, dict(zip(stack.order, last, strict=True))
+
+    return both(step, one)

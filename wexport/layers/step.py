@@ -1,0 +1,142 @@
+"""What a room sees of one layer: `Terms` when it writes equations, `Step` when it computes.
+
+Both know the layer by the names of its tensors and by its attributes alone, as the manifest has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wexport.layers.numerics import apply
+from wexport.layout import parse_side
+from wexport.model import Json
+from wexport.names import part_name
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A layer's attributes and the names of its tensors (below the layer's own name)."""
+
+    attributes: Mapping[str, Json]
+    names: frozenset[str]
+    prefix: str = ""
+
+    def below(self, prefix: str, attributes: Mapping[str, Json] | None = None) -> Terms:
+        """The same layer seen from one of its directions, cells or blocks."""
+        return Terms(self.attributes if attributes is None else attributes, self.names, f"{self.prefix}{prefix}.")
+
+    def has(self, name: str) -> bool:
+        """Whether there is a tensor of this name."""
+        return self.prefix + name in self.names
+
+    def ref(self, name: str) -> str:
+        """A tensor, as it stands in an equation."""
+        return f"`{self.prefix}{name}`"
+
+    def plus(self, *names: str) -> str:
+        """These tensors, where they exist, as further summands."""
+        return "".join(f" + {self.ref(n)}" for n in names if self.has(n))
+
+    def product(self, name: str, form: str = "{x} @ {w}", x: str = "x") -> str:
+        """What a kernel does to x: one product, or one for each part of x that it reads."""
+        reads = self.attributes.get("reads") or ()
+        if self.has(name):
+            seen = f"{x}[`{reads[0]['from']}`]" if reads and x == "x" else x
+            return form.format(x=seen, w=self.ref(name))
+        parts = [(f"{x}[`{r['from']}`]", self.ref(part_name(name, r["from"]))) for r in reads]
+        return " + ".join(form.format(x=seen, w=w) for seen, w in parts)
+
+    def activation(self, key: str, text: str) -> str:
+        """An activation applied to a term; the linear one is not written."""
+        found = self.attributes.get(key) or {"name": "linear"}
+        if found["name"] == "linear":
+            return text
+        rest = "".join(f", {k}={v}" for k, v in found.items() if k not in {"name", "source"})
+        name = found.get("source", "?") if found["name"] == "unknown" else found["name"]
+        return f"{name}({text}{rest})"
+
+
+@dataclass(slots=True)
+class Step:
+    """One call: the layer's attributes and tensors (float64, with their axes), and the arguments' values."""
+
+    attributes: Mapping[str, Json]
+    tensors: Mapping[str, tuple[str, Array]]
+    args: Mapping[str, Any]
+    out: Sequence[Mapping[str, Json]] = ()
+    prefix: str = ""
+    kind: str = ""
+
+    @property
+    def x(self) -> Array:
+        """The value that the layer is applied to."""
+        x = self.args["x"]
+        return x[0] if isinstance(x, tuple) else x
+
+    @property
+    def xs(self) -> list[Array]:
+        """Several values that the layer is applied to."""
+        x = self.args["x"]
+        return list(x) if isinstance(x, tuple) else [x]
+
+    def below(self, prefix: str, attributes: Mapping[str, Json] | None = None, **args: Any) -> Step:
+        """The same call seen from one of the layer's directions, cells or blocks."""
+        merged = {**self.args, **args}
+        prefix = f"{self.prefix}{prefix}."
+        return Step(self.attributes if attributes is None else attributes, self.tensors, merged, self.out, prefix, self.kind)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a tensor of this name."""
+        return self.prefix + name in self.tensors
+
+    def get(self, name: str) -> Array | None:
+        """A tensor, or None; one that the layer lists as zero counts as absent."""
+        found = self.tensors.get(self.prefix + name)
+        return None if found is None else found[1]
+
+    def weight(self, name: str) -> Array:
+        """A tensor that the layer must have."""
+        return self.tensors[self.prefix + name][1]
+
+    def kernel(self, name: str = "kernel") -> Array:
+        """A kernel with its rows in the order of x's features, put together from its parts."""
+        reads = self.attributes.get("reads") or ()
+        whole = self.tensors.get(self.prefix + name)
+        if whole is not None and not (reads and name in {"kernel", "depthwise", "lora_a"} or reads and _is_kernel(name)):
+            return whole[1]
+        found = [whole] if whole is not None else [self.tensors[self.prefix + part_name(name, r["from"])] for r in reads]
+        total = sum(int(np.prod(r["sizes"])) for r in reads)
+        result: Array | None = None
+        for read, (axes, tensor) in zip(reads, found, strict=True):
+            place = parse_side(axes).index(tuple(read["axes"]))
+            if result is None:
+                result = np.zeros((*tensor.shape[:place], total, *tensor.shape[place + 1 :]))
+            rows = read["start"] + sum(
+                np.arange(n).reshape((-1,) + (1,) * (len(read["sizes"]) - 1 - i)) * s
+                for i, (n, s) in enumerate(zip(read["sizes"], read["strides"], strict=True))
+            )
+            result[(slice(None),) * place + (np.asarray(rows).reshape(-1),)] = tensor
+        assert result is not None
+        return result
+
+    def bias(self, y: Array, *names: str) -> Array:
+        """y plus these tensors, where they exist."""
+        for name in names:
+            if (b := self.get(name)) is not None:
+                y = y + b
+        return y
+
+    def activate(self, key: str, y: Array) -> Array:
+        """An activation among the attributes, applied."""
+        return apply(self.attributes.get(key) or {"name": "linear"}, y)
+
+
+def _is_kernel(name: str) -> bool:
+    return name.rpartition(".")[2] in {"kernel", "depthwise", "lora_a"}
