@@ -1,0 +1,170 @@
+"""The manifest: what it holds, and reading and writing it.
+
+Every entry below a top-level key is one line, `  "key": JSON` or `  - JSON`, so that people read it, `git diff` works
+by line and a language without a YAML library reads it with a JSON parser. YAML 1.1 and 1.2 read it alike: all strings
+and keys are quoted, floats have a dot, everything that a YAML reader might refuse is escaped. The one exception to a
+line an entry: YAML limits keys to 1,024 characters, so longer ones are two lines, `  ? "key"` and `  : JSON`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from wexport.errors import BundleError
+
+VERSION = 1
+Json = Any
+Manifest = dict[str, Any]
+
+SECTIONS = (
+    "model", "inputs", "outputs", "layers", "calls", "equations", "weights", "tensors", "aliases", "left_out", "stats",
+)  # fmt: skip
+_LISTS = {"calls"}
+_LONG_KEY = 1000
+# what YAML 1.1 readers refuse or fold even in quotes: controls, line separators, byte order marks, surrogates
+_ESCAPED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff\"\\\\]")
+_SHORT = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def dump(manifest: Mapping[str, Json]) -> bytes:
+    """The manifest in its canonical form."""
+    lines = [f"wexport: {VERSION}"]
+    for section in SECTIONS:
+        content = manifest.get(section)
+        if not content:
+            lines.append(f"{section}: {'[]' if section in _LISTS else '{}'}")
+        elif section in _LISTS:
+            lines.append(f"{section}:")
+            lines += [f"  - {encode(item)}" for item in content]
+        else:
+            lines.append(f"{section}:")
+            for key, item in content.items():
+                lines += _entry(key, encode(item))
+    return ("\n".join(lines) + "\n").encode("utf-8")
+
+
+def _entry(key: str, text: str) -> list[str]:
+    name = quote(key)
+    return [f"  {name}: {text}"] if len(name.encode("utf-8")) <= _LONG_KEY else [f"  ? {name}", f"  : {text}"]
+
+
+def quote(text: str) -> str:
+    """A string in double quotes, as JSON and every YAML read it alike."""
+    return f'"{_ESCAPED.sub(_escape, text)}"'
+
+
+def _escape(match: re.Match[str]) -> str:
+    return _SHORT.get(match[0]) or f"\\u{ord(match[0]):04x}"
+
+
+def encode(value: Json) -> str:
+    """A value on one line: JSON, with a dot in every float; what is not finite becomes a string.
+
+    Raises:
+        TypeError: the value is no JSON.
+    """
+    if value is None or value is True or value is False:
+        return "null" if value is None else "true" if value else "false"
+    if isinstance(value, str):
+        return quote(value)
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return _float(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{quote(str(k))}: {encode(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, Sequence):
+        return "[" + ", ".join([encode(v) for v in value]) + "]"
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+def _float(value: float) -> str:
+    if not math.isfinite(value):
+        return '"nan"' if value != value else '"inf"' if value > 0 else '"-inf"'
+    text = repr(value)
+    if "." in text:
+        return text
+    head, e, tail = text.partition("e")
+    return f"{head}.0{e}{tail}"
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def load(data: bytes, name: str) -> Manifest:
+    """A manifest's content; the canonical form is read by line, anything else (edited by hand) as YAML.
+
+    Raises:
+        BundleError: it is no manifest, or one of a version that this program does not know.
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{name}: is not UTF-8 text: {error}") from error
+    found = _by_line(text)
+    if found is None:
+        found = _by_yaml(text, name)
+    version = found.get("wexport")
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise BundleError(f'{name}: has no "wexport: {VERSION}" at its top; expected a manifest')
+    if version > VERSION:
+        raise BundleError(f"{name}: is of format version {version}; this program knows up to {VERSION}; upgrade wexport")
+    for section in SECTIONS:
+        want = list if section in _LISTS else dict
+        if not isinstance(found.setdefault(section, want()), want):
+            raise BundleError(f"{name}: the section {section!r} is not a {want.__name__}")
+    return found
+
+
+def _by_line(text: str) -> Manifest | None:
+    """The canonical form; None for anything else."""
+    found: Manifest = {}
+    try:
+        for section, line in _lines(text):
+            if line is None:
+                key, _, rest = section.partition(":")
+                found[key] = json.loads(rest) if rest.strip() else ([] if key in _LISTS else {})
+            elif section in _LISTS:
+                found[section].append(json.loads(line[4:]))
+            else:
+                decoder = json.JSONDecoder()
+                key, end = decoder.raw_decode(line, 2)
+                found[section][key] = json.loads(line[end + 2 :])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return found
+
+
+def _lines(text: str) -> Iterator[tuple[str, str | None]]:
+    """Each line with the section that it stands in; a section's own line comes with None."""
+    section, long_key = "", ""
+    for line in text.splitlines() if "\x85" not in text else text.split("\n"):
+        if not line.startswith(" "):
+            if line:
+                section = line.partition(":")[0]
+                yield line, None
+        elif line.startswith("  ? "):
+            long_key = line[4:]
+        elif line.startswith("  : "):
+            yield section, f"  {long_key}: {line[4:]}"
+        elif line.startswith(('  "', "  - ")):
+            yield section, line
+        else:
+            raise ValueError(line)
+
+
+def _by_yaml(text: str, name: str) -> Manifest:
+    import yaml
+
+    try:
+        found = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(f"{name}: cannot be read as YAML: {reason}") from error
+    if not isinstance(found, dict):
+        raise BundleError(f"{name}: is not a manifest")
+    return {str(k): {} if v is None and k not in _LISTS else [] if v is None else v for k, v in found.items()}

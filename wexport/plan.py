@@ -1,0 +1,302 @@
+"""The plan: every tensor's name, shape and place in its array, before a byte is read.
+
+A model and the rooms' layout rules go in; names, views and the order of the data come out. All that is wrong with a
+model is found here, together. The only values read are those that decide what is stored: whether a second bias is
+all zero, and whether an array that a format stores twice is indeed the same twice.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from wexport import dtypes
+from wexport.errors import LayoutError, PlanError
+from wexport.features import Value
+from wexport.layers import KINDS
+from wexport.layers.step import Terms
+from wexport.layout import Leaf, Packed, Piece, Refold, Rule, axis_sizes, expand, parse_side
+from wexport.lineage import Lineage, trace
+from wexport.model import Array, Json, Layer, LeftOut, Model, Weight
+from wexport.names import label_rank, role_rank, tensor_name, unique
+from wexport.view import View
+
+Split = Literal["all", "gates", "none"]
+_PACKED_TYPES = {True: "int4", False: "uint4"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor of the bundle: `dtype` is the safetensors code, `stored_as` the source's type where it has none."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    axes: str
+    layer: str
+    role: str
+    at: Mapping[str, str | int]
+    array: Array
+    view: View
+    stored_as: str | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """The size of its data."""
+        return math.prod(self.shape) * dtypes.itemsize(dtypes.name_of(self.dtype) or "uint8")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An array of the source and the rule, as it was used, that says what became of it."""
+
+    array: Array
+    rule: Rule
+    sizes: Mapping[str, int]
+    leaves: Mapping[str, tuple[Leaf, ...]] = field(default_factory=dict)
+    copy_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an export will write. `layers` have the attributes that planning adds (`reads`, `zero`)."""
+
+    model: Model
+    layers: tuple[Layer, ...]
+    values: Mapping[str, Value]
+    weights: tuple[Stored, ...]
+    tensors: tuple[Tensor, ...]
+    equations: Mapping[str, tuple[str, ...]]
+    left_out: tuple[LeftOut, ...]
+    warnings: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor by its name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for tensor in self.tensors:
+            if tensor.name == name:
+                return tensor
+        raise KeyError(name)
+
+    def close(self) -> None:
+        """Close the files that the arrays are read from."""
+        self.model.close()
+
+
+def make_plan(model: Model, split: Split = "all", strict: bool = False) -> Plan:
+    """Plan the export of a model.
+
+    Args:
+        model: what a reader gave.
+        split: `all`, only by `gates` (and directions, parts), or `none`: a tensor for each stored array.
+        strict: whether unknown layers and doubtful names are errors.
+
+    Raises:
+        PlanError: something cannot be named; every reason is given.
+    """
+    lineage = trace(model)
+    planner = _Planner(model, lineage, split)
+    layers = [planner.layer(layer) for layer in model.layers]
+    unknown = tuple(layer.name for layer in layers if layer.kind == "unknown")
+    findings = list(planner.findings)
+    if strict:
+        findings += [*model.warnings, *planner.warnings]
+    if findings:
+        raise PlanError(findings)
+    by_name = {layer.name: layer for layer in layers}
+    tensors = _ordered(planner.tensors, layers)
+    return Plan(
+        model,
+        tuple(layers),
+        lineage.values,
+        tuple(sorted(planner.weights, key=_file_order(model))),
+        tuple(tensors),
+        _equations(by_name, tensors),
+        (*model.left_out, *planner.left_out),
+        (*model.warnings, *planner.warnings),
+        unknown,
+    )
+
+
+class _Planner:
+    def __init__(self, model: Model, lineage: Lineage, split: Split) -> None:
+        self.model, self.lineage, self.split = model, lineage, split
+        self.tensors: list[Tensor] = []
+        self.weights: list[Stored] = []
+        self.left_out: list[LeftOut] = []
+        self.warnings: list[str] = []
+        self.findings: list[str] = []
+        self.names: set[str] = set()
+        self.arrays = {w.array.key: w.array for layer in model.layers for w in layer.weights}
+
+    def layer(self, layer: Layer) -> Layer:
+        """Plan a layer's tensors; gives it back with what planning learned."""
+        reads = self.lineage.reads.get(layer.name) if self.split == "all" else None
+        added: dict[str, Json] = {}
+        for weight in layer.weights:
+            try:
+                if self._copied(weight):
+                    continue
+                self._weight(layer, weight, reads if weight.splits else None, added)
+            except LayoutError as error:
+                self.findings.append(f"{weight.array.key}: {error}")
+        return replace(layer, attributes={**layer.attributes, **added}) if added else layer
+
+    def _copied(self, weight: Weight) -> bool:
+        """An array that its format stores twice, if it is the same twice."""
+        first = self.arrays.get(weight.copy_of or "")
+        if first is None or first.shape != weight.array.shape or not _same_bytes(first, weight.array):
+            return False
+        self.weights.append(Stored(weight.array, weight.rule, {}, copy_of=first.key))
+        return True
+
+    def _weight(self, layer: Layer, weight: Weight, reads: tuple[Leaf, ...] | None, added: dict[str, Json]) -> None:
+        array, rule = weight.array, _unsplit(weight.rule) if self.split == "none" else weight.rule
+        if not dtypes.is_stored(array.dtype):
+            self.left_out.append(LeftOut(array.key, array.shape, f"{array.dtype} is no type that a tensor can have"))
+            return
+        rule, parts = self._read(array, rule, reads, added)
+        pieces = expand(rule, array.shape, parts)
+        dropped = self._zero(layer, array, pieces)
+        if dropped:
+            added["zero"] = ["recurrent_bias"]
+        for piece in pieces:
+            if not (dropped and piece.role == "recurrent_bias"):
+                self._tensor(layer, array, rule, piece)
+        self.weights.append(Stored(array, rule, axis_sizes(rule, array.shape), parts))
+
+    def _read(
+        self, array: Array, rule: Rule, reads: tuple[Leaf, ...] | None, added: dict[str, Json]
+    ) -> tuple[Rule, dict[str, tuple[Leaf, ...]]]:
+        """The rule and the parts of its `in` axis, as lineage gives them."""
+        if not reads or axis_sizes(rule, array.shape).get("in") != sum(leaf.size for leaf in reads):
+            return rule, {}
+        if len(reads) == 1:
+            leaf = reads[0]
+            if len(leaf.axes) == 1:
+                return rule, {}
+            if not leaf.plain:
+                added["reads"] = [_reading(leaf)]
+            return rule.with_axis("in", leaf), {}
+        added["reads"] = [_reading(leaf) for leaf in reads]
+        return rule, {"in": reads}
+
+    def _zero(self, layer: Layer, array: Array, pieces: Sequence[Piece]) -> bool:
+        """Whether the second bias of a recurrent layer is not stored: every byte of it is zero."""
+        if layer.kind not in {"lstm", "gru", "rnn"} or layer.attributes.get("reset_after"):
+            return False
+        seconds = [(array, p) for p in pieces if p.role == "recurrent_bias"]
+        if not seconds:
+            return False
+        if layer.attributes.get("direction") == "bidirectional":
+            for other in layer.weights:
+                if other.array is not array and other.rule.labels.get("bias"):
+                    seconds += [(other.array, p) for p in expand(other.rule, other.array.shape) if p.role == "recurrent_bias"]
+        return all(not _taken(a, p.view).any() for a, p in seconds)
+
+    def _tensor(self, layer: Layer, array: Array, rule: Rule, piece: Piece) -> None:
+        label = piece.leaf.label if piece.leaf else None
+        wanted = tensor_name(layer.name, piece.name, label)
+        name = unique(wanted, self.names)
+        if name != wanted:
+            self.warnings.append(f"{wanted}: two tensors have this name; the later one is called {name}")
+        self.names.add(name)
+        packed = next((s for s in rule.steps if isinstance(s, Packed)), None)
+        dtype = array.dtype if packed is None else ("int8" if packed.signed else "uint8")
+        stored_as = None if packed is None else _PACKED_TYPES[packed.signed]
+        self.tensors.append(
+            Tensor(name, dtypes.code(dtype), piece.shape, piece.axes, layer.name, piece.role, piece.at, array, piece.view, stored_as)
+        )
+
+
+def _reading(leaf: Leaf) -> Json:
+    found: dict[str, Json] = {
+        "from": leaf.label,
+        "axes": list(leaf.axes),
+        "sizes": list(leaf.sizes),
+        "strides": list(leaf.strides),
+        "start": leaf.start,
+    }
+    return {**found, "features": list(leaf.features)} if leaf.features else found
+
+
+def _taken(array: Array, view: View) -> Any:
+    return view.take(np.frombuffer(array.bytes(), dtypes.mover(array.dtype)))
+
+
+def _same_bytes(a: Array, b: Array) -> bool:
+    if a.dtype != b.dtype:
+        return False
+    size = a.count * dtypes.itemsize(a.dtype)
+    one, two = (bytearray(min(size, 1 << 20)) for _ in range(2))
+    for start in range(0, size, 1 << 20):
+        n = min(1 << 20, size - start)
+        a.storage.read_into(memoryview(one)[:n], start)
+        b.storage.read_into(memoryview(two)[:n], start)
+        if one[:n] != two[:n]:
+            return False
+    return True
+
+
+def _unsplit(rule: Rule) -> Rule:
+    """The rule with its named axes kept, so that an array is one tensor (a refolded one cannot be)."""
+    if not rule.labels or any(isinstance(s, Refold) for s in rule.steps):
+        return rule
+    name, _, _ = rule.target.partition(":")
+    words = [w for w in name.strip().split(".") if not (m := re.fullmatch(r"\{(\w+)\}", w)) or m[1] not in rule.labels]
+    if name.rstrip().endswith("}"):
+        words.append("bias")
+    axes = " ".join(f"({' '.join(g)})" if len(g) > 1 else g[0] for g in parse_side(rule.layout) if g)
+    sizes = {**rule.sizes, **{a: len(labels) for a, labels in rule.labels.items()}}
+    return replace(rule, target=f"{'.'.join(words)}: {axes}", labels={}, sizes=sizes)
+
+
+# -- order -------------------------------------------------------------------------------------------------------------
+
+
+def _file_order(model: Model) -> Any:
+    order = {w.array.key: i for i, w in enumerate(w for layer in model.layers for w in layer.weights)}
+
+    def key(stored: Stored) -> tuple[int, int]:
+        index = stored.array.index
+        return (len(order) if index is None else index, order[stored.array.key])
+
+    return key
+
+
+def _ordered(tensors: Sequence[Tensor], layers: Sequence[Layer]) -> list[Tensor]:
+    """Wider element types first; then layer, role, direction, cell, gate or part, source."""
+    place = {layer.name: i for i, layer in enumerate(layers)}
+
+    def key(item: tuple[int, Tensor]) -> tuple[Any, ...]:
+        number, t = item
+        width = dtypes.itemsize(dtypes.name_of(t.dtype) or "uint8")
+        labels = [label_rank(str(t.at[a])) for a in ("direction", "cell", "part", "gate") if a in t.at]
+        leaf = [n for n in t.at.values() if isinstance(n, int)]
+        return (-width, place[t.layer], role_rank(t.role), t.role, labels, leaf, number)
+
+    return [t for _, t in sorted(enumerate(tensors), key=key)]
+
+
+def _equations(layers: Mapping[str, Layer], tensors: Sequence[Tensor]) -> dict[str, tuple[str, ...]]:
+    names: dict[str, set[str]] = {}
+    for t in tensors:
+        names.setdefault(t.layer, set()).add(t.name[len(t.layer) + 1 :])
+    found = {}
+    for name, own in names.items():
+        layer = layers[name]
+        write = KINDS[layer.kind].equations
+        if write is None or layer.attributes.get("partial"):
+            continue
+        found[name] = tuple(write(Terms(layer.attributes, frozenset(own))))
+    return found
+
