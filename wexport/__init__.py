@@ -1,0 +1,45 @@
+"""wexport: model weights under names that say what they mean.
+
+    wexport.export("model.h5", "out")                     a model file becomes a bundle
+    wexport.open("out")["lstm_1.forget.recurrent"]        a tensor of a bundle, as a NumPy array
+    wexport.plan("model.h5").tensors                      names and shapes, no weights read
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wexport.bundle import Bundle as Bundle
+    from wexport.bundle import Bundle as open
+    from wexport.errors import BundleError as BundleError
+    from wexport.errors import LayoutError as LayoutError
+    from wexport.errors import OutputError as OutputError
+    from wexport.errors import PlanError as PlanError
+    from wexport.errors import SourceError as SourceError
+    from wexport.errors import UsageError as UsageError
+    from wexport.errors import WexportError as WexportError
+    from wexport.export import export as export
+    from wexport.export import plan as plan
+    from wexport.plan import Plan as Plan
+    from wexport.verify import verify as verify
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Bundle": "bundle", "Plan": "plan", "export": "export", "plan": "export", "verify": "verify",
+    **dict.fromkeys(
+        ["BundleError", "LayoutError", "OutputError", "PlanError", "SourceError", "UsageError", "WexportError"], "errors"
+    ),
+}  # fmt: skip
+__all__ = ["open", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, loaded when first used: `wexport --help` needs none of them."""
+    if name == "open":
+        return import_module("wexport.bundle").Bundle
+    if name in _HOMES:
+        return getattr(import_module(f"wexport.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'wexport' has no attribute {name!r}")

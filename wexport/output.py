@@ -1,0 +1,72 @@
+"""Output that appears whole or not at all: written beside its place, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from wexport.errors import OutputError
+
+
+@contextmanager
+def folder(path: Path, force: bool, sources: Sequence[Path] = ()) -> Iterator[Path]:
+    """A new folder to write into, which takes its place at `path` when the block ends well.
+
+    Args:
+        path: where it shall be.
+        force: replace what is there, whole.
+        sources: files that are being read, which must not be replaced.
+
+    Raises:
+        OutputError: something is there already, or the place cannot be written to.
+    """
+    place = Path(os.path.abspath(path))
+    _check(path, place, force, sources)
+    beside = place.with_name(f".{place.name}.{os.getpid()}.part")
+    missing = [p for p in place.parents if not p.exists()]
+    done = False
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        beside.mkdir()
+        yield beside
+        _replace(beside, place)
+        done = True
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        for parent in missing if not done else ():
+            with suppress(OSError):
+                parent.rmdir()
+
+
+def _check(path: Path, place: Path, force: bool, sources: Sequence[Path]) -> None:
+    if not os.path.lexists(place):
+        return
+    if not force:
+        raise OutputError(f"{path}: exists already; choose another place, or replace it whole with --force")
+    held = [Path.cwd(), Path.home(), *(Path(os.path.abspath(s)) for s in sources), *(s.resolve() for s in sources)]
+    for other in held:
+        if place == other or place in other.parents:
+            raise OutputError(f"{path}: holds {other}, which --force would delete; choose another place")
+
+
+def _replace(beside: Path, place: Path) -> None:
+    """Put the new folder in its place; what was there comes back if that fails."""
+    if not os.path.lexists(place):
+        os.rename(beside, place)
+        return
+    old = place.with_name(f".{place.name}.{os.getpid()}.old")
+    os.rename(place, old)
+    try:
+        os.rename(beside, place)
+    except OSError:
+        os.rename(old, place)
+        raise
+    if old.is_dir() and not old.is_symlink():
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        old.unlink(missing_ok=True)

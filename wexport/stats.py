@@ -1,0 +1,125 @@
+"""Statistics of a tensor that streams by: alike on every CPU, whatever the pieces it comes in.
+
+Sums are taken in float64 over blocks of 65,536 elements in the tensor's own order, and the blocks' means and squared
+deviations are joined one after the other (Chan, Golub, LeVeque: "Updating Formulae and a Pairwise Algorithm for
+Computing Sample Variances", 1979). NumPy's sum of a contiguous block has a fixed order too; nothing goes through BLAS.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wexport import dtypes
+
+BLOCK = 65_536
+
+
+class Stats:
+    """The running statistics of one tensor."""
+
+    def __init__(self, dtype: str) -> None:
+        self.dtype = dtype
+        self.count = self.zeros = self.nonfinite = 0
+        self.low, self.high = math.inf, -math.inf
+        self.mean = self.squares = 0.0  # the mean so far, and the sum of squared deviations from it
+        self._rest: list[NDArray[Any]] = []
+        self._resting = 0
+
+    def update(self, chunk: NDArray[Any], scratch: NDArray[Any]) -> None:
+        """Add the next elements, moved as unsigned integers; `scratch` has room for `BLOCK` float64."""
+        start = 0
+        if self._resting:
+            start = min(BLOCK - self._resting, chunk.size)
+            self._keep(chunk[:start])
+            if self._resting == BLOCK:
+                self._flush(scratch)
+        whole = chunk.size - (chunk.size - start) % BLOCK
+        for at in range(start, whole, BLOCK):
+            self._block(chunk[at : at + BLOCK], scratch)
+        if whole < chunk.size:
+            self._keep(chunk[whole:])
+
+    def _keep(self, chunk: NDArray[Any]) -> None:
+        self._rest.append(chunk.copy())
+        self._resting += chunk.size
+
+    def _flush(self, scratch: NDArray[Any]) -> None:
+        block = np.concatenate(self._rest) if self._rest else None
+        self._rest, self._resting = [], 0
+        if block is not None:
+            self._block(block, scratch)
+
+    def _block(self, raw: NDArray[Any], scratch: NDArray[Any]) -> None:
+        x = _numbers(raw, self.dtype)
+        n, d = x.size, scratch[: x.size]
+        low, high = float(np.minimum.reduce(x)), float(np.maximum.reduce(x))
+        self.zeros += n - int(np.count_nonzero(x)) if x.dtype.kind != "f" else int(np.count_nonzero(x == 0))
+        if not math.isfinite(low) or not math.isfinite(high):
+            self.nonfinite += n - int(np.count_nonzero(np.isfinite(x)))
+            self.low = self.high = self.mean = self.squares = math.nan
+        with np.errstate(all="ignore"):
+            np.copyto(d, x)
+            mean = float(np.add.reduce(d)) / n
+            np.subtract(d, mean, out=d)
+            np.multiply(d, d, out=d)
+            self._join(n, low, high, mean, float(np.add.reduce(d)))
+
+    def _join(self, n: int, low: float, high: float, mean: float, squares: float) -> None:
+        self.low, self.high = _lower(self.low, low), -_lower(-self.high, -high)
+        total, delta = self.count + n, mean - self.mean
+        self.squares += squares + delta * delta * (self.count * n / total)
+        self.mean += delta * (n / total)
+        self.count = total
+
+    def result(self, scratch: NDArray[Any]) -> dict[str, Any]:
+        """`min`, `max`, `mean`, `std`, `l2` (null where not finite), `zeros` and `nonfinite`."""
+        self._flush(scratch)
+        if not self.count:
+            return {"min": None, "max": None, "mean": None, "std": None, "l2": 0.0, "zeros": 0, "nonfinite": 0}
+        largest = max(abs(self.low), abs(self.high))
+        same = self.low == self.high
+        return {
+            "min": _six(self.low),
+            "max": _six(self.high),
+            "mean": _six(self.low if same else _to_quantum(self.mean, 1e-7 * largest)),
+            "std": 0.0 if same else _six(math.sqrt(self.squares / self.count)),
+            "l2": _six(_length(self.squares, self.mean, self.count)),
+            "zeros": self.zeros,
+            "nonfinite": self.nonfinite,
+        }
+
+
+def scratch() -> NDArray[Any]:
+    """The working memory that `Stats` wants, one for each thread."""
+    return np.empty(BLOCK, np.float64)
+
+
+def _numbers(raw: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Elements as numbers that reductions are fast on; a complex number counts as two."""
+    x = dtypes.widen(raw, dtype)
+    if x.dtype == np.float16:
+        return x.astype(np.float32)
+    return x.view(np.float32) if x.dtype == np.complex64 else x
+
+
+def _lower(a: float, b: float) -> float:
+    """The smaller number, or the one that is none."""
+    return a if a != a or a < b else b
+
+
+def _length(squares: float, mean: float, count: int) -> float:
+    return math.sqrt(squares + mean * mean * count) if squares == squares and squares >= 0 else math.nan
+
+
+def _to_quantum(x: float, quantum: float) -> float:
+    if not quantum or not math.isfinite(x) or not math.isfinite(quantum):
+        return x
+    return round(x / quantum) * quantum
+
+
+def _six(x: float) -> float | None:
+    return float(f"{x:.5e}") + 0.0 if math.isfinite(x) else None

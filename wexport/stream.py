@@ -1,0 +1,109 @@
+"""The moving of bytes: from stored arrays to tensors in their own order, a block at a time.
+
+Tensors of one array whose views differ in their offset only (the gates of a kernel) move in lockstep: the rows that
+hold them all are read once. Everything is read by position, in a bounded amount of memory, whatever the order of the
+axes; only an array whose view is no view of the stored bytes (`View.of`) is taken whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wexport import dtypes
+from wexport.model import Array
+from wexport.view import View, strided
+
+BLOCK_BYTES = 4 << 20
+_DENSE = 4  # read a stretch whole where at least one in four of its elements is wanted
+_SMALL = 1 << 14  # elements; one longer read is cheaper than many short ones
+
+Sink = Callable[[NDArray[Any]], None]  # takes the next elements of a tensor, flat, as unsigned integers
+
+
+def groups(views: Sequence[View]) -> list[list[int]]:
+    """The places of the views that can move in lockstep."""
+    found: dict[Any, list[int]] = {}
+    for i, view in enumerate(views):
+        key = i if view.of is not None else (view.shape, view.strides)
+        found.setdefault(key, []).append(i)
+    return list(found.values())
+
+
+def move(array: Array, views: Sequence[View], sinks: Sequence[Sink]) -> None:
+    """Send the tensors that are these views of an array to their sinks, in C order.
+
+    The views are one group of `groups`.
+    """
+    first = views[0]
+    if first.of is not None:
+        taken = first.take(np.frombuffer(array.bytes(), dtypes.mover(array.dtype)))
+        return sinks[0](np.ascontiguousarray(taken).reshape(-1))
+    dtype = dtypes.mover(array.dtype)
+    limit = max(1, BLOCK_BYTES // dtype.itemsize // len(views))
+    low, high = min(v.offset for v in views), max(v.offset for v in views)
+    for block in blocks(View(first.shape, first.strides), limit):
+        start, stop = block.span[0] + low, block.span[1] + high
+        if _worth(stop - start, block.size * len(views)):
+            flat = _read(array, start, stop, dtype)
+            for view, sink in zip(views, sinks, strict=True):
+                place = block.offset + view.offset - start
+                sink(_flat(strided(flat, View(block.shape, block.strides, place))))
+        else:
+            for view, sink in zip(views, sinks, strict=True):
+                sink(gather(array, View(block.shape, block.strides, block.offset + view.offset)))
+
+
+def blocks(view: View, limit: int) -> Iterator[View]:
+    """A view cut into parts of at most `limit` elements, in C order."""
+    if view.size <= limit:
+        if view.size:
+            yield view
+        return
+    row = view.size // view.shape[0]
+    if row > limit:
+        for i in range(view.shape[0]):
+            yield from blocks(view.index(0, i), limit)
+        return
+    rows = limit // row
+    for i in range(0, view.shape[0], rows):
+        yield view.narrow(0, i, min(rows, view.shape[0] - i))
+
+
+def gather(array: Array, view: View) -> NDArray[Any]:
+    """The elements of a view, flat; where they lie far apart, read piece by piece."""
+    dtype = dtypes.mover(array.dtype)
+    out = np.empty(view.shape, dtype)
+    _gather(array, view, out, dtype)
+    return out.reshape(-1)
+
+
+def _gather(array: Array, view: View, out: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    start, stop = view.span
+    if _worth(stop - start, view.size):
+        flat = _read(array, start, stop, dtype)
+        out[...] = strided(flat, View(view.shape, view.strides, view.offset - start))
+        return
+    axis = max(range(len(view.shape)), key=lambda i: abs(view.strides[i]) if view.shape[i] > 1 else -1)
+    half = view.shape[axis] // 2
+    for at, n in ((0, half), (half, view.shape[axis] - half)):
+        part = tuple(slice(at, at + n) if i == axis else slice(None) for i in range(len(view.shape)))
+        _gather(array, view.narrow(axis, at, n), out[part], dtype)
+
+
+def _worth(stretch: int, wanted: int) -> bool:
+    return stretch <= max(_DENSE * wanted, _SMALL)
+
+
+def _read(array: Array, start: int, stop: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    flat = np.empty(stop - start, dtype)
+    array.storage.read_into(memoryview(flat).cast("B"), start * dtype.itemsize)
+    return flat
+
+
+def _flat(block: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(block).reshape(-1)
+
