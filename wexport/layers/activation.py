@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from wexport.features import Value, axis_names
 from wexport.layers.keras import Keras, Ruling, Shapes, Slot, Stored, keras, plain, rule
 from wexport.layers.numerics import FUNCTIONS, apply, softplus
-from wexport.layers.registry import ACTIVATION, INTS, Flow, computes, equations, flow, kind
+from wexport.layers.registry import ACTIVATION, BOOL, INTS, Flow, computes, equations, flow, kind
 from wexport.layers.step import Step, Terms
 from wexport.layout import Rule
 from wexport.model import Json
@@ -38,7 +38,7 @@ _NAMES: dict[str, Json] = {
     "glu": {"name": "glu", "axis": -1},
     "softmax": {"name": "softmax", "axis": -1},
     "log_softmax": {"name": "log_softmax", "axis": -1},
-    "sparsemax": {"name": "sparsemax", "axis": -1},
+    "sparsemax": {"name": "sparsemax", "axis": -1, "cumulated": True},
     "soft_shrink": {"name": "soft_shrink", "threshold": 0.5},
     "hard_shrink": {"name": "hard_shrink", "threshold": 0.5},
     "squareplus": {"name": "squareplus", "b": 4.0},
@@ -122,10 +122,20 @@ def _activation(layer: Keras) -> Stored:
     return Stored("activation", {"activation": found}, mask="pass", takes_mask=masked, known=known)
 
 
-@flow("activation")
 def unchanged(f: Flow) -> Mapping[str, Value]:
     """Shape and features stay as they are."""
     return {"y": f.x}
+
+
+@flow("activation")
+def _activation_flow(f: Flow) -> Mapping[str, Value]:
+    how = f.attributes["activation"]
+    if how["name"] != "glu" or f.x.shape is None:
+        return unchanged(f)
+    shape = list(f.x.shape)  # the halves are mixed: these are features of their own
+    place = how["axis"] if how["axis"] < 0 else how["axis"] - 1
+    shape[place] = None if (n := shape[place]) is None else n // 2
+    return {"y": f.source(shape)}
 
 
 @equations("activation")
@@ -166,7 +176,8 @@ def _compute_identity(step: Step) -> Array:
 
 # -- activations with weights --------------------------------------------------------------------------------
 
-kind("prelu", "parametric_softplus", "s_shaped_relu", shared_axes=INTS)
+kind("prelu", "parametric_softplus", shared_axes=INTS)
+kind("s_shaped_relu", shared_axes=INTS, left_bounded=BOOL)
 flow("prelu", "parametric_softplus", "s_shaped_relu")(unchanged)
 
 
@@ -199,7 +210,9 @@ def _with_weights(layer: Keras) -> Stored:
         ),
     }[layer.class_name]
     slots = tuple(Slot(k, _per_position(layer, r)) for k, r in roles.items())
-    return Stored(name, {}, slots, mask="pass", derive=_shared)
+    # Theano's relu bounds both branches, TensorFlow's only the upper one (K.relu with a maximum, 1.2.2)
+    attributes = {"left_bounded": layer.era.theano} if name == "s_shaped_relu" else {}
+    return Stored(name, attributes, slots, mask="pass", derive=_shared)
 
 
 @equations("prelu")
@@ -215,11 +228,11 @@ def _softplus_equations(terms: Terms) -> list[str]:
 @equations("s_shaped_relu")
 def _srelu_equations(terms: Terms) -> list[str]:
     left, width = terms.ref("left_threshold"), f"abs({terms.ref('right_width')})"
-    return [
-        f"d = x - {left}",
-        f"y = {left} + clip(d, 0, {width}) + {terms.ref('left_slope')} * minimum(d, 0)"
-        f" + {terms.ref('right_slope')} * maximum(d - {width}, 0)",
-    ]
+    lower = f"{terms.ref('left_slope')} * minimum(d, 0)"
+    middle = f"clip(d, 0, {width}) + {lower}"
+    if terms.attributes["left_bounded"]:
+        middle = f"minimum(maximum(d, 0) + {lower}, {width})"
+    return [f"d = x - {left}", f"y = {left} + {middle} + {terms.ref('right_slope')} * maximum(d - {width}, 0)"]
 
 
 def _spread(step: Step, name: str) -> Array:
@@ -244,8 +257,9 @@ def _compute_softplus(step: Step) -> Array:
 def _compute_srelu(step: Step) -> Array:
     width = np.abs(_spread(step, "right_width"))
     d = step.x - _spread(step, "left_threshold")
-    left = _spread(step, "left_threshold") + np.clip(d, 0, width) + _spread(step, "left_slope") * np.minimum(d, 0)
-    return left + _spread(step, "right_slope") * np.maximum(d - width, 0)
+    lower = _spread(step, "left_slope") * np.minimum(d, 0)
+    middle = np.minimum(np.maximum(d, 0) + lower, width) if step.attributes["left_bounded"] else np.clip(d, 0, width) + lower
+    return _spread(step, "left_threshold") + middle + _spread(step, "right_slope") * np.maximum(d - width, 0)
 
 
 def activated(found: Json, x: Array) -> Array:

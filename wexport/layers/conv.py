@@ -8,7 +8,8 @@
                 "height width in out" (tf) or "out in height width" (th); separable th "multiplier in height width"
 
 Written by Theano, kernels are flipped in space (Theano convolves), except those of locally connected layers.
-Transposed: the output of padding `same` is n * stride long; `layers/numerics.py` says where it is cut.
+Transposed: the output of padding `same` is n * stride long; `layers/numerics.py` says where it is cut; padding in
+pairs of numbers is what is cut off. Theano's `same` is not TensorFlow's: it is written as numbers where they differ.
 Sources: keras/src/layers/convolutional (3.15.1); keras/layers/convolutional.py (1.2.2, 2.2.4); keras/engine/
 topology.py, preprocess_weights_for_loading (2.2.4); keras/utils/layer_utils.py, convert_all_kernels_in_model (1.2.2).
 """
@@ -64,14 +65,36 @@ def spatial_attributes(layer: Keras) -> dict[str, Json]:
         size = [layer.integer(k) for k in (("nb_row", "nb_col") if n == 2 else ("kernel_dim1", "kernel_dim2", "kernel_dim3"))]
     else:
         size = layer.numbers(n, "kernel_size", "filter_length")
+    strides = layer.numbers(n, "strides", "subsample", "subsample_length", default=1)
+    dilation = layer.numbers(n, "dilation_rate", "atrous_rate", default=1)
     return {
         "kernel_size": size,
-        "strides": layer.numbers(n, "strides", "subsample", "subsample_length", default=1),
-        "padding": str(layer.get("padding", "border_mode", default="valid")),
-        "dilation": layer.numbers(n, "dilation_rate", "atrous_rate", default=1),
+        "strides": strides,
+        "padding": padding_of(layer, size, strides, dilation),
+        "dilation": dilation,
         "data_format": "channels_last" if layer.era.major == 1 and n == 1 else layer.data_format,
         "activation": activation(layer, "activation"),
     }
+
+
+def padding_of(layer: Keras, size: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> Json:
+    """The zeros around x: a word, or pairs of numbers where the word means other things elsewhere.
+
+    Theano's `same` pads half of a kernel on either side, whatever the stride, and cuts what is too much off the end
+    (K.conv2d, _postprocess_conv2d_output); `full` puts every window that touches x.
+    """
+    word = str(layer.get("padding", "border_mode", default="valid"))
+    reach = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
+    if word == "full":
+        return [[r - 1, r - 1] for r in reach]
+    if word == "same" and layer.era.theano and (max(strides) > 1 or any(r % 2 == 0 for r in reach)):
+        return [[r // 2, (r - 1) // 2] for r in reach]
+    return word
+
+
+def each_axis(padding: Json, n: int) -> list[Json]:
+    """A padding for each of n spatial axes."""
+    return [padding] * n if isinstance(padding, str) else list(padding)
 
 
 def _flips(layer: Keras, axes: Sequence[str]) -> tuple[LayoutStep, ...]:
@@ -148,6 +171,8 @@ def _transpose(layer: Keras) -> Stored:
     given = layer.get("output_padding")
     attributes["output_padding"] = None if given is None else layer.numbers(n, "output_padding")
     attributes["output_size"] = None
+    if layer.era.theano and attributes["padding"] != "valid":
+        attributes["padding"] = _theano_cut(attributes)
     stored = f"{space} out in"
     if layer.era.major == 1:
         shape = layer.get("output_shape") or ()
@@ -157,6 +182,19 @@ def _transpose(layer: Keras) -> Stored:
     name = "W" if layer.era.major == 1 else "kernel"
     kernel = Slot(name, rule(f"{stored} -> kernel: {kept}", *_flips(layer, axes)), splits=True)
     return Stored("conv_transpose", attributes, (kernel, *_bias(layer)))
+
+
+def _theano_cut(a: Mapping[str, Any]) -> Json:
+    """What Theano's `same` cuts off the whole result: half a kernel before, behind it all but n * stride.
+
+    Below zero, zeros are put there instead. With an `output_padding`, that many fewer are cut off.
+    """
+    cuts = []
+    for i, (k, s, d) in enumerate(zip(a["kernel_size"], a["strides"], a["dilation"], strict=True)):
+        reach = (k - 1) * d + 1
+        after = reach - s - reach // 2 if a["output_padding"] is None else reach // 2
+        cuts.append([reach // 2, after])
+    return cuts
 
 
 @keras("DepthwiseConv1D", "DepthwiseConv2D")
@@ -198,8 +236,6 @@ def window_length(n: Dim, size: int, stride: int, padding: Any, dilation: int = 
     reach = (size - 1) * dilation + 1
     if isinstance(padding, list):
         return (n + sum(padding) - reach) // stride + 1
-    if padding == "full":
-        return (n + reach - 2) // stride + 1
     return -(-n // stride) if padding in {"same", "causal"} else (n - reach) // stride + 1
 
 
@@ -221,7 +257,7 @@ def _conv_flow(f: Flow) -> Mapping[str, Value]:
     a = f.attributes
     if f.x.shape is None:
         return {"y": f.source(None)}
-    pads = a["padding"] if isinstance(a["padding"], list) else [a["padding"]] * len(a["kernel_size"])
+    pads = each_axis(a["padding"], len(a["kernel_size"]))
     lengths = [
         window_length(*of) for of in zip(spatial(f.x, a), a["kernel_size"], a["strides"], pads, a["dilation"], strict=True)
     ]
@@ -238,9 +274,10 @@ def _transpose_flow(f: Flow) -> Mapping[str, Value]:
     if f.x.shape is None:
         return {"y": f.source(None)}
     extra = a["output_padding"] or [None] * len(a["kernel_size"])
+    pads = each_axis(a["padding"], len(a["kernel_size"]))
     lengths: list[Dim] = []
     for i, n in enumerate(spatial(f.x, a)):
-        of = (a["kernel_size"][i], a["strides"][i], a["padding"], extra[i], a["dilation"][i])
+        of = (a["kernel_size"][i], a["strides"][i], pads[i], extra[i], a["dilation"][i])
         lengths.append(None if n is None else transposed_length(n, *of))
     return mapped(f, a["filters"], a["output_size"] or lengths)
 

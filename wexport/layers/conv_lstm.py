@@ -10,6 +10,7 @@ Sources: keras/src/layers/rnn/conv_lstm.py (3.15.1); keras/layers/convolutional_
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from wexport.features import SPATIAL, Dim, Value, drop_axis
 from wexport.layers.activation import activation
-from wexport.layers.conv import rank_of, spatial, spatial_attributes, window_length
+from wexport.layers.conv import each_axis, padding_of, rank_of, spatial, spatial_attributes, window_length
 from wexport.layers.keras import Keras, Slot, Stored, keras, rule
 from wexport.layers.numerics import conv
 from wexport.layers.recurrent import GATES, STATES, both, directed, run
@@ -34,7 +35,7 @@ def _channels(attributes: Mapping[str, Any]) -> int:
 
 kind(
     "conv_lstm", feature_axis=_channels, maybe=dict(direction=TEXT, merge_mode=optional(TEXT), backward=ANY),
-    units=INT, kernel_size=INTS, strides=INTS, padding=PADDING, dilation=INTS, data_format=FORMAT,
+    units=INT, kernel_size=INTS, strides=INTS, padding=PADDING, recurrent_padding=PADDING, dilation=INTS, data_format=FORMAT,
     activation=ACTIVATION, recurrent_activation=ACTIVATION, return_sequences=BOOL, return_state=BOOL,
     go_backwards=BOOL, masked_output=TEXT, axes=ANY,
 )  # fmt: skip
@@ -49,6 +50,9 @@ def _conv_lstm(layer: Keras) -> Stored:
     default = "sigmoid" if layer.era.major > 2 else "hard_sigmoid"
     attributes["recurrent_activation"] = activation(layer, "recurrent_activation", "inner_activation", default=default)
     sequences = layer.flag("return_sequences", default=False)
+    ones = [1] * n
+    state = replace(layer, config={"padding": "same"})
+    attributes["recurrent_padding"] = padding_of(state, attributes["kernel_size"], ones, ones)
     inner = list(space)
     inner.insert(0 if attributes["data_format"] == "channels_first" else n, "channel")
     attributes |= {
@@ -96,8 +100,9 @@ def _flow(f: Flow) -> Mapping[str, Value]:
     x = f.x if f.x.shape is None else drop_axis(f.x, 0)
     time: Dim = f.x.shape[0] if f.x.shape else None
     unknown: list[Dim] = [None] * len(a["kernel_size"])
-    of = zip(spatial(x, a) if x.shape else unknown, a["kernel_size"], a["strides"], a["dilation"], strict=True)
-    lengths = [window_length(n, k, s, a["padding"], d) for n, k, s, d in of]
+    pads = each_axis(a["padding"], len(a["kernel_size"]))
+    of = zip(spatial(x, a) if x.shape else unknown, a["kernel_size"], a["strides"], pads, a["dilation"], strict=True)
+    lengths = [window_length(*item) for item in of]
     first = a["data_format"] == "channels_first"
 
     def shape(channels: int) -> tuple[Dim, ...]:
@@ -153,7 +158,7 @@ def _compute(step: Step) -> dict[str, Array]:
 
         def term(gate: str, v: Array, h: Array) -> Array:
             y = inner.bias(conv(last(v), kernel[gate], a["strides"], a["padding"], a["dilation"]), f"{gate}.bias")
-            y = y + conv(last(h), recurrent[gate], ones, "same", ones)
+            y = y + conv(last(h), recurrent[gate], ones, a["recurrent_padding"], ones)
             return np.moveaxis(y, -1, 1) if first else y
 
         def advance(v: Array, states: list[Array]) -> tuple[Array, list[Array]]:

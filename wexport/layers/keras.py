@@ -175,7 +175,7 @@ class Stored:
     """What a room makes of a Keras layer.
 
     `call` are the names of the positional arguments of a call, in wexport's words; a trailing `*` takes all
-    that are left. `mask` says what becomes of an implicit mask, see `readers/keras/masks.py`. `takes_mask`
+    that are left, several words in one name are the roles of the items of one list. `mask` says what becomes of an implicit mask, see `readers/keras/masks.py`. `takes_mask`
     says that computing uses it. `roles` are the outputs. `derive` gives attributes that only the arrays tell,
     `bind` what an operation is, from the arguments of its call (None: unknown after all). `ghosts` counts entries of
     `get_weights()` that no array stands for.

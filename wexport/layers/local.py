@@ -40,6 +40,7 @@ def _local(layer: Keras) -> Stored:
     n = rank_of(layer)
     attributes = spatial_attributes(layer)
     attributes.pop("dilation")
+    attributes["padding"] = str(layer.get("padding", "border_mode", default="valid"))  # Keras' own, on any backend
     attributes["filters"] = layer.integer("filters", "nb_filter")
     attributes["implementation"] = layer.integer("implementation") if layer.get("implementation") else 1
     first = attributes["data_format"] == "channels_first"

@@ -64,15 +64,19 @@ def log_softmax(x: Array, axis: int) -> Array:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True)))
 
 
-def sparsemax(x: Array, axis: int) -> Array:
-    """The projection on the probability simplex (Martins & Astudillo 2016)."""
+def sparsemax(x: Array, axis: int, cumulated: bool = False) -> Array:
+    """The projection on the probability simplex (Martins & Astudillo 2016).
+
+    `cumulated`: the threshold adds up the running totals instead of the values, as Keras has it up to 3.15.
+    """
     z = np.moveaxis(x, axis, -1)
     ordered = -np.sort(-z, axis=-1)
     totals = ordered.cumsum(axis=-1)
     k = np.arange(1, z.shape[-1] + 1)
     support = ordered - (totals - 1) / k > 0
     count = support.sum(axis=-1, keepdims=True)
-    tau = (np.where(support, ordered, 0).sum(axis=-1, keepdims=True) - 1) / count
+    summed = totals if cumulated else ordered
+    tau = (np.where(support, summed, 0).sum(axis=-1, keepdims=True) - 1) / count
     return np.moveaxis(np.maximum(z - tau, 0), -1, axis)
 
 
@@ -184,8 +188,13 @@ def depthwise_conv(x: Array, kernel: Array, strides: Sequence[int], padding: Any
 
 
 def transposed_length(n: int, size: int, stride: int, padding: Any, output_padding: int | None, dilation: int = 1) -> int:
-    """The length that a transposed convolution gives (keras/src/utils: deconv_output_length)."""
+    """The length that a transposed convolution gives (keras/src/utils: deconv_output_length).
+
+    A pair as `padding` says how much is cut off before and after.
+    """
     reach = (size - 1) * dilation + 1
+    if not isinstance(padding, str):
+        return (n - 1) * stride + reach - sum(padding) + (output_padding or 0)
     if output_padding is None:
         return n * stride + (max(reach - stride, 0) if padding == "valid" else 0)
     pad = reach // 2 if padding == "same" else 0
@@ -214,10 +223,11 @@ def transposed_conv(
         y[(slice(None), *place)] += x @ kernel[offset]
     for axis in range(rank):
         want = lengths[axis] if lengths else transposed_length(
-            spatial[axis], kernel.shape[axis], strides[axis], padding,
+            spatial[axis], kernel.shape[axis], strides[axis], padding if isinstance(padding, str) else padding[axis],
             None if output_padding is None else output_padding[axis], dilation[axis],
         )  # fmt: skip
         before = max(full[axis] - want, 0) // 2 if padding == "same" else 0
+        before = before if isinstance(padding, str) else padding[axis][0]
         y = np.take(np.pad(y, _one(y.ndim, axis + 1, max(0, before + want - full[axis]))), range(before, before + want), axis + 1)
     return y
 

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wexport.features import Value, drop_axis, resample
-from wexport.layers.conv import channel_axis, channels_last, restored, spatial, window_length
+from wexport.layers.conv import channel_axis, channels_last, each_axis, restored, spatial, window_length
 from wexport.layers.keras import Keras, Stored, keras
 from wexport.layers.numerics import pool
 from wexport.layers.registry import BOOL, FORMAT, INTS, PADDING, Flow, computes, flow, kind
 from wexport.layers.step import Step
+from wexport.model import Json
 
 Array = NDArray[Any]
 
@@ -50,10 +51,20 @@ def _windowed(layer: Keras) -> Stored:
     attributes = {
         "size": size,
         "strides": size if given is None else layer.numbers(n, "strides", "stride"),
-        "padding": str(layer.get("padding", "border_mode", default="valid")),
         "data_format": _format(layer),
     }
+    attributes["padding"] = _padding(layer, size, attributes["strides"])
     return Stored(f"{_what(layer)}_pool", attributes)
+
+
+def _padding(layer: Keras, size: list[int], strides: list[int]) -> Json:
+    """A word, or pairs where Theano's `same` begins elsewhere: it pads both sides and cuts off the end (K.pool2d)."""
+    word = str(layer.get("padding", "border_mode", default="valid"))
+    before = [k - 2 if k > 2 and k % 2 else k - 1 for k in size]
+    usual = max(strides) == 1 and all(p == (k - 1) // 2 for p, k in zip(before, size, strict=True))
+    if word != "same" or not layer.era.theano or usual:
+        return word
+    return [[p, k - 1 - p] for p, k in zip(before, size, strict=True)]
 
 
 @keras(*_GLOBAL)
@@ -73,8 +84,9 @@ def _adaptive(layer: Keras) -> Stored:
 @flow("max_pool", "average_pool")
 def _windowed_flow(f: Flow) -> Mapping[str, Value]:
     a = f.attributes
-    of = zip(spatial(f.x, a), a["size"], a["strides"], strict=False)
-    return {"y": resample(f.x, [window_length(n, k, s, a["padding"]) for n, k, s in of], channel_axis(a))}
+    pads = each_axis(a["padding"], len(a["size"]))
+    of = zip(spatial(f.x, a), a["size"], a["strides"], pads, strict=False)
+    return {"y": resample(f.x, [window_length(*item) for item in of], channel_axis(a))}
 
 
 @flow("adaptive_max_pool", "adaptive_average_pool")

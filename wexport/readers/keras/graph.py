@@ -210,9 +210,9 @@ def bind_call(stored: Stored, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
     """Positional and keyword arguments by the roles that a class gives them."""
     names, positional = list(stored.call), list(args)
     named: dict[str, Any] = {}
-    if names and names[0].endswith(","):  # one list that holds several roles
+    if names and " " in names[0]:  # one list that holds several roles
         items = positional[0] if positional and isinstance(positional[0], list) else positional
-        named = dict(zip(names[0].rstrip(",").split(), items, strict=False))
+        named = dict(zip(names[0].split(), items, strict=False))
     elif names == ["x*"]:
         items = positional[0] if len(positional) == 1 and isinstance(positional[0], list) else positional
         named = {"x": items}

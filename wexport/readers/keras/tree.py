@@ -362,13 +362,13 @@ def refs(found: Any) -> Iterator[Ref]:
 
 
 def _named_leaves(raw: Json) -> Iterator[tuple[str, Ref]]:
-    """The leaves of input_layers or output_layers; a dict gives them names, and sorts them as Keras does."""
+    """The leaves of input_layers or output_layers; a dict gives them names and keeps its own order."""
     if is_leaf(raw):
         yield raw[0], _leaf(raw)
     elif isinstance(raw, Mapping):
-        for key in sorted(raw):
-            for name, ref in _named_leaves(raw[key]):
-                yield (str(key) if is_leaf(raw[key]) else name), ref
+        for key, value in raw.items():
+            for name, ref in _named_leaves(value):
+                yield (str(key) if is_leaf(value) else name), ref
     elif isinstance(raw, list):
         for r in raw:
             yield from _named_leaves(r)
