@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from wexport import dtypes
 
 BLOCK = 65_536
+_BATCH = 4  # blocks taken in one step, so that threads seldom wait for each other
 
 
 class Stats:
@@ -30,7 +31,7 @@ class Stats:
         self._resting = 0
 
     def update(self, chunk: NDArray[Any], scratch: NDArray[Any]) -> None:
-        """Add the next elements, moved as unsigned integers; `scratch` has room for `BLOCK` float64."""
+        """Add the next elements, flat, moved as unsigned integers; `scratch` is working memory (`scratch()`)."""
         start = 0
         if self._resting:
             start = min(BLOCK - self._resting, chunk.size)
@@ -38,8 +39,8 @@ class Stats:
             if self._resting == BLOCK:
                 self._flush(scratch)
         whole = chunk.size - (chunk.size - start) % BLOCK
-        for at in range(start, whole, BLOCK):
-            self._block(chunk[at : at + BLOCK], scratch)
+        for at in range(start, whole, _BATCH * BLOCK):
+            self._blocks(chunk[at : min(whole, at + _BATCH * BLOCK)].reshape(-1, BLOCK), scratch)
         if whole < chunk.size:
             self._keep(chunk[whole:])
 
@@ -48,28 +49,31 @@ class Stats:
         self._resting += chunk.size
 
     def _flush(self, scratch: NDArray[Any]) -> None:
-        block = np.concatenate(self._rest) if self._rest else None
-        self._rest, self._resting = [], 0
-        if block is not None:
-            self._block(block, scratch)
+        if self._resting:
+            block = np.concatenate(self._rest)
+            self._rest, self._resting = [], 0
+            self._blocks(block.reshape(1, -1), scratch)
 
-    def _block(self, raw: NDArray[Any], scratch: NDArray[Any]) -> None:
+    def _blocks(self, raw: NDArray[Any], scratch: NDArray[Any]) -> None:
+        """Add blocks, one a row."""
         x = _numbers(raw, self.dtype)
-        n, d = x.size, scratch[: x.size]
-        low, high = float(np.minimum.reduce(x)), float(np.maximum.reduce(x))
-        self.zeros += n - int(np.count_nonzero(x)) if x.dtype.kind != "f" else int(np.count_nonzero(x == 0))
-        if not math.isfinite(low) or not math.isfinite(high):
-            self.nonfinite += n - int(np.count_nonzero(np.isfinite(x)))
-            self.low = self.high = self.mean = self.squares = math.nan
+        rows, n = x.shape
+        d = scratch[: x.size].reshape(x.shape)
+        low, high = float(x.min()), float(x.max())
+        self.zeros += int(np.count_nonzero(x == 0))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            self.nonfinite += x.size - int(np.count_nonzero(np.isfinite(x)))
+        self.low, self.high = _lower(self.low, low), -_lower(-self.high, -high)
         with np.errstate(all="ignore"):
             np.copyto(d, x)
-            mean = float(np.add.reduce(d)) / n
-            np.subtract(d, mean, out=d)
+            means = np.add.reduce(d, axis=1) / n
+            np.subtract(d, means[:, None], out=d)
             np.multiply(d, d, out=d)
-            self._join(n, low, high, mean, float(np.add.reduce(d)))
+            squares = np.add.reduce(d, axis=1)
+        for i in range(rows):
+            self._join(n, float(means[i]), float(squares[i]))
 
-    def _join(self, n: int, low: float, high: float, mean: float, squares: float) -> None:
-        self.low, self.high = _lower(self.low, low), -_lower(-self.high, -high)
+    def _join(self, n: int, mean: float, squares: float) -> None:
         total, delta = self.count + n, mean - self.mean
         self.squares += squares + delta * delta * (self.count * n / total)
         self.mean += delta * (n / total)
@@ -94,12 +98,12 @@ class Stats:
 
 
 def scratch() -> NDArray[Any]:
-    """The working memory that `Stats` wants, one for each thread."""
-    return np.empty(BLOCK, np.float64)
+    """The working memory that `Stats` wants, one for each thread; a complex number counts as two."""
+    return np.empty(2 * _BATCH * BLOCK, np.float64)
 
 
 def _numbers(raw: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """Elements as numbers that reductions are fast on; a complex number counts as two."""
+    """Elements as numbers that reductions are fast on."""
     x = dtypes.widen(raw, dtype)
     if x.dtype == np.float16:
         return x.astype(np.float32)
