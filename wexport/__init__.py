@@ -20,15 +20,18 @@ if TYPE_CHECKING:
     from wexport.errors import SourceError as SourceError
     from wexport.errors import UsageError as UsageError
     from wexport.errors import WexportError as WexportError
-    from wexport.export import export as export
-    from wexport.export import plan as plan
-    from wexport.plan import Plan as Plan
-    from wexport.verify import verify as verify
+    from wexport.planning import Plan as Plan
+    from wexport.verbs.explain import explain as explain
+    from wexport.verbs.export import export as export
+    from wexport.verbs.export import plan as plan
+    from wexport.verbs.verify import verify as verify
 
 __version__ = "0.1.0"
 
+# where the public names live; no module of this package may be called like one of them
 _HOMES = {
-    "Bundle": "bundle", "Plan": "plan", "export": "export", "plan": "export", "verify": "verify",
+    "Bundle": "bundle", "Plan": "planning", "export": "verbs.export", "plan": "verbs.export", "verify": "verbs.verify",
+    "explain": "verbs.explain",
     **dict.fromkeys(
         ["BundleError", "LayoutError", "OutputError", "PlanError", "SourceError", "UsageError", "WexportError"], "errors"
     ),

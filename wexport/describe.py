@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wexport.layout import Flip, Leaf, Packed, Refold, Step
 from wexport.model import Arg, Call, Const, Json, Port
-from wexport.plan import Plan, Stored
+from wexport.planning import Plan, Tensor
+from wexport.weights import entry
 
 
 def describe(plan: Plan) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def describe(plan: Plan) -> dict[str, Any]:
             "framework": model.framework,
             "framework_version": model.framework_version,
             "source": dict(model.source),
-            "parameters": sum(_count(t.shape) for t in plan.tensors),
+            "parameters": sum(math.prod(t.shape) for t in plan.tensors),
         },
         "inputs": {name: {"shape": _shape(p.shape), "dtype": p.dtype} for name, p in model.inputs.items()},
         "outputs": {name: {"value": value} for name, value in model.outputs.items()},
@@ -29,19 +30,12 @@ def describe(plan: Plan) -> dict[str, Any]:
         },
         "calls": [_call(call, plan, batch) for call in model.calls],
         "equations": {name: list(lines) for name, lines in plan.equations.items() if lines},
-        "weights": {w.array.key: _weight(w) for w in plan.weights},
+        "weights": {w.array.key: {"index": w.array.index, **entry(w)} for w in plan.weights},
         "tensors": {t.name: _tensor(t) for t in plan.tensors},
         "aliases": {},
         "left_out": {item.key: {"shape": list(item.shape), "reason": item.reason} for item in plan.left_out},
         "stats": {},
     }
-
-
-def _count(shape: Sequence[int]) -> int:
-    total = 1
-    for n in shape:
-        total *= n
-    return total
 
 
 def _shape(shape: Sequence[int | None] | None) -> Json:
@@ -69,40 +63,7 @@ def _arg(arg: Arg) -> Json:
     return [_arg(a) for a in arg] if isinstance(arg, tuple) else arg
 
 
-def _weight(stored: Stored) -> Json:
-    rule = stored.rule
-    found: dict[str, Json] = {"index": stored.array.index, "shape": list(stored.array.shape), "dtype": stored.array.dtype}
-    if stored.copy_of is not None:
-        return {**found, "copy_of": stored.copy_of}
-    found |= {"layout": rule.layout, "as": rule.target, "sizes": dict(stored.sizes)}
-    if rule.labels:
-        found["labels"] = {axis: list(labels) for axis, labels in rule.labels.items()}
-    if rule.at:
-        found["at"] = dict(rule.at)
-    if stored.leaves:
-        found["segments"] = {axis: [_segment(leaf) for leaf in leaves] for axis, leaves in stored.leaves.items()}
-    if rule.steps:
-        found["steps"] = [_step(step) for step in rule.steps]
-    return found
-
-
-def _segment(leaf: Leaf) -> Json:
-    found: dict[str, Json] = {"from": leaf.label, "size": leaf.size}
-    if len(leaf.axes) > 1 or not leaf.plain:
-        found |= {"axes": list(leaf.axes), "sizes": list(leaf.sizes), "strides": list(leaf.strides), "start": leaf.start}
-    return {**found, "features": list(leaf.features)} if leaf.features else found
-
-
-def _step(step: Step) -> Json:
-    if isinstance(step, Flip):
-        return {"flip": list(step.axes)}
-    if isinstance(step, Refold):
-        return {"refold": list(step.axes)}
-    assert isinstance(step, Packed)
-    return {"unpack": step.axis, "bits": 4, "signed": step.signed}
-
-
-def _tensor(tensor: Any) -> Json:
+def _tensor(tensor: Tensor) -> Json:
     found = {
         "dtype": tensor.dtype,
         "shape": list(tensor.shape),

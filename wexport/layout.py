@@ -199,7 +199,7 @@ def axis_sizes(rule: Rule, shape: tuple[int, ...]) -> dict[str, int]:
             said = " ".join(f"{a}={given[a]}" if a in given else a for a in group) or "1"
             raise LayoutError(f'layout "{rule.layout}" wants ({said}), the array is {shape_text(shape)}')
         sizes |= {a: given[a] for a in group if a in given}
-    return sizes
+    return {a: sizes[a] for group in groups for a in group}
 
 
 def fill(template: str, at: Mapping[str, str | int]) -> str:

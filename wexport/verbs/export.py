@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wexport.describe import describe
 from wexport.output import folder
-from wexport.plan import Plan, Split, make_plan
+from wexport.planning import Plan, Split, make_plan
 from wexport.readers import open_model
 from wexport.write import Item, Progress, write_bundle
 
