@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wexport.bundle import Bundle as Bundle
-    from wexport.bundle import Bundle as open
+    from wexport.bundle import Bundle as open  # noqa: N813
     from wexport.errors import BundleError as BundleError
     from wexport.errors import LayoutError as LayoutError
     from wexport.errors import OutputError as OutputError
@@ -32,9 +32,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Bundle": "bundle", "Plan": "planning", "export": "verbs.export", "plan": "verbs.export", "verify": "verbs.verify",
     "explain": "verbs.explain",
-    **dict.fromkeys(
-        ["BundleError", "LayoutError", "OutputError", "PlanError", "SourceError", "UsageError", "WexportError"], "errors"
-    ),
+    "WexportError": "errors", "BundleError": "errors", "LayoutError": "errors", "OutputError": "errors",
+    "PlanError": "errors", "SourceError": "errors", "UsageError": "errors",
 }  # fmt: skip
 __all__ = ["open", *_HOMES]
 

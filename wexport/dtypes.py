@@ -66,7 +66,8 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     if name in _ML:
         import ml_dtypes
 
-        return np.dtype(getattr(ml_dtypes, name))
+        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return found
     return np.dtype(name)
 
 

@@ -112,7 +112,7 @@ def load(data: bytes, name: str) -> Manifest:
     if not isinstance(version, int) or isinstance(version, bool):
         raise BundleError(f'{name}: has no "wexport: {VERSION}" at its top; expected a manifest')
     if version > VERSION:
-        raise BundleError(f"{name}: is of format version {version}; this program knows up to {VERSION}; upgrade wexport")
+        raise BundleError(f"{name}: is of format version {version}, this program knows up to {VERSION}; upgrade it")
     for section in SECTIONS:
         want = list if section in _LISTS else dict
         if not isinstance(found.setdefault(section, want()), want):

@@ -7,8 +7,9 @@ from collections.abc import Container
 
 # the order in which a layer's tensors are stored: first by role, then by the labels before it
 _ROLES = (
-    "kernel", "depthwise", "pointwise", "embedding", "reverse_embedding", "recurrent", "scale", "alpha", "lora_a", "lora_b",
-    "kernel_scale", "kernel_zero_point", "kernel_group", "bias", "recurrent_bias", "offset", "mean", "variance",
+    "kernel", "depthwise", "pointwise", "embedding", "reverse_embedding", "recurrent", "scale", "alpha", "lora_a",
+    "lora_b", "kernel_scale", "kernel_zero_point", "kernel_group", "bias", "recurrent_bias", "offset", "mean",
+    "variance",
 )  # fmt: skip
 _LABELS = (
     "forward", "backward", "input", "forget", "cell", "update", "reset", "candidate", "query", "key", "value",

@@ -200,7 +200,8 @@ class _Planner:
         if layer.attributes.get("direction") == "bidirectional":
             for other in layer.weights:
                 if other.array is not array and other.rule.labels.get("bias"):
-                    seconds += [(other.array, p) for p in expand(other.rule, other.array.shape) if p.role == "recurrent_bias"]
+                    pieces = expand(other.rule, other.array.shape)
+                    seconds += [(other.array, p) for p in pieces if p.role == "recurrent_bias"]
         return all(not _taken(a, p.view).any() for a, p in seconds)
 
     def _tensor(self, layer: Layer, array: Array, rule: Rule, piece: Piece) -> None:
@@ -213,9 +214,9 @@ class _Planner:
         packed = next((s for s in rule.steps if isinstance(s, Packed)), None)
         dtype = array.dtype if packed is None else ("int8" if packed.signed else "uint8")
         stored_as = None if packed is None else _PACKED_TYPES[packed.signed]
-        self.tensors.append(
-            Tensor(name, dtypes.code(dtype), piece.shape, piece.axes, layer.name, piece.role, piece.at, array, piece.view, stored_as)
-        )
+        code, axes, at = dtypes.code(dtype), piece.axes, piece.at
+        tensor = Tensor(name, code, piece.shape, axes, layer.name, piece.role, at, array, piece.view, stored_as)
+        self.tensors.append(tensor)
 
 
 def _reading(leaf: Leaf) -> Json:

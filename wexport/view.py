@@ -158,10 +158,11 @@ def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 def strided(flat: Flat, view: View) -> Flat:
     """The view's elements of a flat array that is in memory; out-of-range views are refused by NumPy."""
     step = flat.itemsize
-    return np.ndarray(
+    found: Flat = np.ndarray(
         view.shape,
         flat.dtype,
         buffer=flat.data if flat.size else None,
         offset=view.offset * step if flat.size else 0,
         strides=tuple(s * step for s in view.strides) if flat.size else None,
     )
+    return found

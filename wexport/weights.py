@@ -66,7 +66,8 @@ def _segments(leaves: Sequence[Leaf]) -> list[Json]:
     for leaf in leaves:
         item: dict[str, Json] = {"from": leaf.label, "size": leaf.size}
         if len(leaf.axes) > 1 or not leaf.plain or leaf.start != start:
-            item |= {"axes": list(leaf.axes), "sizes": list(leaf.sizes), "strides": list(leaf.strides), "start": leaf.start}
+            item |= {"axes": list(leaf.axes), "sizes": list(leaf.sizes)}
+            item |= {"strides": list(leaf.strides), "start": leaf.start}
         if leaf.features:
             item["features"] = list(leaf.features)
         written.append(item)

@@ -1,0 +1,262 @@
+"""Arguments, printing, progress and exit codes; nothing else.
+
+Exit codes: 0 done, 1 `verify` found a difference, 2 trouble (one line on stderr for each reason), 130 interrupted.
+Nothing heavy is imported before the arguments are known to be good.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
+
+from wexport import __version__
+from wexport.errors import PlanError, WexportError
+from wexport.names import printable
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_EPILOG = """\
+the main job needs no verb:
+  wexport model.h5 out/                      write out/model.safetensors and out/manifest.yaml
+  wexport show out/                          what is in it; a model file can be shown, too
+  wexport show out/ lstm_1.forget.recurrent  one tensor's numbers and a picture
+  wexport explain out/ lstm_1                equations, tensors, and the slice of get_weights() that each one is
+  wexport verify out/                        schema and checksums
+
+`wexport VERB --help` says more. Exit codes: 0 done, 1 different, 2 trouble.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the program with these arguments; gives the exit code."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here uses BLAS; its threads only cost time to start
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    args = _arguments(argv)
+    with _terminable():
+        try:
+            code = int(args.run(args))
+            sys.stdout.flush()
+        except PlanError as error:
+            return _trouble(*error.findings)
+        except WexportError as error:
+            return _trouble(str(error))
+        except BrokenPipeError:  # the reader of our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except KeyboardInterrupt:
+            _trouble("interrupted; nothing was written")
+            return 130
+        except MemoryError:
+            return _trouble("not enough memory")
+    return code
+
+
+def _trouble(*lines: str) -> int:
+    for line in lines:
+        print(f"wexport: error: {printable(line)}", file=sys.stderr)
+    return 2
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind the program, so that no half-written output stays behind."""
+
+    def stop(number: int, frame: Any) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------------
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _parser()
+    verbs = ("export", "show", "explain", "verify")
+    words = list(argv)
+    if not words:
+        parser.print_help()
+        parser.exit(2)
+    if words[0] not in (*verbs, "-h", "--help", "--version"):
+        words.insert(0, "export")
+    return parser.parse_args(words)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wexport",
+        usage="wexport MODEL OUT/ [options]\n       wexport VERB ...",
+        description="Model weights under names that say what they mean.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"wexport {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    def verb(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        found = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
+        found.set_defaults(run=run)
+        return found
+
+    _export_arguments(verb("export", _export, "turn a model file into a bundle (the default verb)"))
+    show = verb("show", _show, "list the tensors of a bundle or model, or show one tensor's numbers")
+    _subject_arguments(show)
+    show.add_argument("tensor", nargs="?", metavar="TENSOR", help="a name, or a glob such as 'lstm_1.*.bias'")
+    show.add_argument("--plot", metavar="FILE", help="draw histogram and heat map of one tensor (.png, .svg)")
+    explain = verb("explain", _explain, "print a layer's equations, its tensors and where the source keeps each")
+    _subject_arguments(explain)
+    explain.add_argument("layer", metavar="LAYER", help="the layer's name")
+    verify = verb("verify", _verify, "check a bundle against the schema and its checksums")
+    verify.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
+    for each in verbs.choices.values():
+        each.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _subject_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("subject", metavar="BUNDLE|MODEL", help="a bundle's folder or a model file")
+    _architecture_argument(parser)
+
+
+def _architecture_argument(parser: argparse.ArgumentParser) -> None:
+    text = "what model.to_json() or to_yaml() gave, for a file that holds weights only"
+    parser.add_argument("--architecture", metavar="FILE", help=text)
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="the model file")
+    parser.add_argument("out", metavar="OUT", help="the folder to write")
+    _architecture_argument(parser)
+    split = "kernels by their sources and gates (all, the default), by gates only, or no array at all"
+    parser.add_argument("--split", choices=("all", "gates", "none"), default="all", help=split)
+    parser.add_argument("--strict", action="store_true", help="make unknown layers and doubtful names errors")
+    parser.add_argument("--force", action="store_true", help="replace what is at OUT, whole")
+    shards = "bytes above which the data become several files (default 5GB)"
+    parser.add_argument("--max-shard-size", type=_size, default=5 * 10**9, metavar="SIZE", help=shards)
+
+
+def _size(text: str) -> int:
+    digits = text.strip().rstrip("kKmMgGtTiIbB ")
+    unit = _UNITS.get(text.strip()[len(digits) :].strip().lower())
+    try:
+        size = int(float(digits) * (unit or 0))
+    except (ValueError, OverflowError):
+        size = 0
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; expected one such as 500MB or 5GB")
+    return size
+
+
+# -- verbs -------------------------------------------------------------------------------------------------------------
+
+
+def _export(args: argparse.Namespace) -> int:
+    from wexport import report
+    from wexport.verbs.export import export
+
+    with _progress("writing") as progress:
+        plan = export(
+            args.model,
+            args.out,
+            architecture=args.architecture,
+            split=args.split,
+            strict=args.strict,
+            force=args.force,
+            max_shard_size=args.max_shard_size,
+            progress=progress,
+        )
+    _warn(plan.warnings)
+    print(report.exported_json(plan, args.out) if args.json else report.exported(plan, args.out))
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from wexport import report
+    from wexport.errors import UsageError
+    from wexport.subject import look
+    from wexport.verbs.show import listing, numbers, plot
+
+    with look(args.subject, args.architecture) as subject:
+        _warn(subject.warnings)
+        names = listing(subject, args.tensor)
+        if args.plot is not None:
+            if args.tensor is None or len(names) != 1:
+                raise UsageError(f"--plot draws one tensor; {args.tensor or 'no name'!r} means {len(names)}")
+            plot(subject, names[0], args.plot)
+        if args.tensor is None:
+            print(report.listing_json(subject, names) if args.json else report.listing(subject, names))
+            return 0
+        found = {name: numbers(subject, name) for name in names}
+        print(report.numbers_json(subject, found) if args.json else report.numbers(subject, found, _is_plain()))
+    return 0
+
+
+def _explain(args: argparse.Namespace) -> int:
+    from wexport import report
+    from wexport.subject import look
+    from wexport.verbs.explain import explanation
+
+    with look(args.subject, args.architecture) as subject:
+        _warn(subject.warnings)
+        found = explanation(subject, args.layer)
+        print(report.explanation_json(found) if args.json else report.explanation(subject, found))
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from wexport import report
+    from wexport.verbs.verify import verify
+
+    with _progress("checking") as progress:
+        found = verify(args.bundle, progress=progress)
+    print(report.verified_json(found) if args.json else report.verified(found))
+    return 0 if found.ok else 1
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        print(f"wexport: warning: {printable(warning)}", file=sys.stderr)
+
+
+def _is_plain() -> bool:
+    """Whether standard output lacks the characters that bars are drawn with."""
+    try:
+        "█▏│".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _progress(word: str) -> Iterator[Callable[[int], None]]:
+    """A bar of bytes on a terminal, once the work has taken a second."""
+    if not sys.stderr.isatty():
+        yield lambda size: None
+        return
+    import threading
+
+    from tqdm import tqdm
+
+    lock = threading.Lock()
+    with tqdm(desc=word, unit="B", unit_scale=True, delay=1, leave=False, file=sys.stderr) as bar:
+
+        def step(size: int) -> None:
+            with lock:
+                bar.update(size)
+
+        yield step

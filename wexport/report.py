@@ -1,0 +1,253 @@
+"""What the verbs give, as text for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from textwrap import indent
+from typing import Any
+
+from wexport.layout import shape_text
+from wexport.names import printable
+from wexport.picture import bars
+from wexport.planning import Plan
+from wexport.subject import Subject
+from wexport.verbs.explain import Explanation, place
+from wexport.verbs.show import Numbers
+from wexport.verbs.verify import Verification
+
+_STATS = ("min", "max", "mean", "std", "l2", "zeros", "nonfinite")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _table(rows: Iterable[Sequence[str]], headers: Sequence[str] = (), right: Sequence[int] = ()) -> str:
+    from tabulate import tabulate
+
+    body = [[printable(cell) for cell in row] for row in rows]
+    columns = len(body[0]) if body else len(headers)
+    align = ["right" if i in right else "left" for i in range(columns)]
+    text = tabulate(body, headers, tablefmt="plain", disable_numparse=True, colalign=align if body else None)
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def _bytes(n: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if n >= size:
+            return f"{n / size:.3g} {unit}"
+    return f"{n} bytes"
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n:,} {word}{'' if n == 1 else 's'}"
+
+
+# -- export ------------------------------------------------------------------------------------------------------------
+
+
+def exported(plan: Plan, out: str) -> str:
+    """What was written, in a line or two."""
+    found = _export_numbers(plan)
+    arrays = _count(len(plan.weights), "array")
+    lines = [
+        f"{out}: {_count(found['tensors'], 'tensor')}, {_count(found['parameters'], 'parameter')}, "
+        f"{_bytes(found['bytes'])}, from {arrays} of {_origin(plan.model.framework, plan.model.framework_version)}",
+        *_left_out(Counter(item.reason for item in plan.left_out)),
+    ]
+    return printable_lines(lines)
+
+
+def exported_json(plan: Plan, out: str) -> str:
+    """What was written."""
+    left = [{"name": item.key, "shape": list(item.shape), "reason": item.reason} for item in plan.left_out]
+    return _json({"out": out, **_export_numbers(plan), "left_out": left, "warnings": list(plan.warnings)})
+
+
+def _export_numbers(plan: Plan) -> dict[str, int]:
+    return {
+        "tensors": len(plan.tensors),
+        "parameters": sum(t.view.size for t in plan.tensors),
+        "bytes": sum(t.nbytes for t in plan.tensors),
+        "weights": len(plan.weights),
+    }
+
+
+def _origin(framework: str, version: str | None) -> str:
+    return f"{framework} {version}" if version else framework
+
+
+def _left_out(reasons: Mapping[str, int]) -> list[str]:
+    return [f"left out: {_count(n, 'array')} ({reason})" for reason, n in reasons.items()]
+
+
+def printable_lines(lines: Iterable[str]) -> str:
+    """Lines whose text may come from a file."""
+    return "\n".join(printable(line) for line in lines)
+
+
+# -- show --------------------------------------------------------------------------------------------------------------
+
+
+def listing(subject: Subject, names: Sequence[str]) -> str:
+    """A model's head and a line for each tensor."""
+    manifest = subject.manifest
+    model = manifest["model"]
+    head = [
+        f"{model['name']}: {_origin(model['framework'], model['framework_version'])}, {model['source']['format']}, "
+        f"{_count(model['parameters'], 'parameter')} in {_count(len(names), 'tensor')}",
+        *_ports("input", manifest["inputs"]),
+        *_ports("output", _outputs(manifest)),
+    ]
+    rows = [[name, *_kind_of(subject.entry(name))] for name in names]
+    left = _left_out(Counter(item["reason"] for item in manifest["left_out"].values()))
+    parts = [printable_lines(head), _table(rows, ("tensor", "type", "shape", "axes")), printable_lines(left)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def listing_json(subject: Subject, names: Sequence[str]) -> str:
+    """The same, with each tensor's entry."""
+    found = {key: subject.manifest[key] for key in ("model", "inputs", "outputs", "left_out")}
+    tensors = {name: subject.entry(name) for name in names}
+    return _json({**found, "tensors": tensors, "warnings": list(subject.warnings)})
+
+
+def _kind_of(item: Mapping[str, Any]) -> list[str]:
+    return [item.get("stored_as") or item["dtype"], shape_text(item["shape"]), item["axes"]]
+
+
+def _ports(word: str, ports: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [f"{word} {name} {_port(port)}".rstrip() for name, port in ports.items()]
+
+
+def _port(port: Mapping[str, Any]) -> str:
+    shape = port.get("shape")
+    return " ".join(w for w in ("" if shape is None else shape_text(shape), port.get("dtype") or "") if w)
+
+
+def _values(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What is known of each value."""
+    found = {name: dict(port) for name, port in manifest["inputs"].items()}
+    return found | {out["value"]: out for call in manifest["calls"] for out in call["out"] if out["value"] is not None}
+
+
+def _outputs(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    values = _values(manifest)
+    return {name: values.get(item["value"], {}) for name, item in manifest["outputs"].items()}
+
+
+def numbers(subject: Subject, found: Mapping[str, Numbers], plain: bool) -> str:
+    """One tensor's numbers with a histogram, or a table of several tensors' numbers."""
+    if len(found) == 1:
+        ((name, one),) = found.items()
+        return _tensor(subject, name, one, plain)
+    rows = [
+        [name, shape_text(subject.entry(name)["shape"]), *(_number(n.stats[key]) for key in _STATS)]
+        for name, n in found.items()
+    ]
+    return _table(rows, ("tensor", "shape", *_STATS), right=range(2, 2 + len(_STATS)))
+
+
+def _tensor(subject: Subject, name: str, found: Numbers, plain: bool) -> str:
+    item = subject.entry(name)
+    dtype, shape, axes = _kind_of(item)
+    rows = [[key, _number(found.stats[key])] for key in _STATS]
+    where = place(subject, name)
+    return "\n\n".join(
+        part
+        for part in (
+            printable_lines([f"{name}  {dtype} {shape}  {axes}".rstrip(), *([where] if where else [])]),
+            _table(rows, right=[1]),
+            "\n".join(bars(found.edges, found.counts, plain=plain)),
+        )
+        if part
+    )
+
+
+def numbers_json(subject: Subject, found: Mapping[str, Numbers]) -> str:
+    """Each tensor's entry, place, statistics and histogram."""
+    tensors = {}
+    for name, n in found.items():
+        histogram = {"edges": n.edges, "counts": n.counts}
+        tensors[name] = {
+            **subject.entry(name), "source": place(subject, name), "stats": dict(n.stats), "histogram": histogram,
+        }  # fmt: skip
+    return _json({"tensors": tensors, "warnings": list(subject.warnings)})
+
+
+def _number(x: Any) -> str:
+    return "-" if x is None else f"{x:,}" if isinstance(x, int) else f"{x:.6g}"
+
+
+# -- explain -----------------------------------------------------------------------------------------------------------
+
+
+def explanation(subject: Subject, found: Explanation) -> str:
+    """A layer: what it is, what it is applied to, its equations, its tensors and where they come from."""
+    values = _values(subject.manifest)
+    head = [f"{found.layer}: {found.kind} ({found.class_name})" if found.class_name else f"{found.layer}: {found.kind}"]
+    head += [f"  {key}: {_attribute(value)}" for key, value in found.attributes.items() if key != "reads"]
+    parts = [printable_lines(head)]
+    if found.calls:
+        parts.append(printable_lines(["applied to", *(f"  {_applied(call, values)}" for call in found.calls)]))
+    if found.equations:
+        parts.append(printable_lines(["equations", *(f"  {line}" for line in found.equations)]))
+    if found.parts:
+        rows = [[p.short, p.dtype, shape_text(p.shape), p.axes, p.source or p.weight] for p in found.parts]
+        parts.append("tensors\n" + indent(_table(rows), "  "))
+    else:
+        parts.append("no tensors")
+    return "\n\n".join(parts)
+
+
+def explanation_json(found: Explanation) -> str:
+    """The same."""
+    return _json(asdict(found))
+
+
+def _attribute(value: Any) -> str:
+    if isinstance(value, Mapping) and "name" in value:
+        own = ", ".join(f"{k}={v}" for k, v in value.items() if k != "name")
+        return f"{value['name']}({own})" if own else str(value["name"])
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 200 else f"{text[:190]} ..."
+
+
+def _applied(call: Mapping[str, Any], values: Mapping[str, Mapping[str, Any]]) -> str:
+    args = [f"{role} = {_argument(arg, values)}" for role, arg in call["args"].items() if arg is not None]
+    outs = [_named(out["value"], values) for out in call["out"] if out["value"] is not None]
+    return f"{', '.join(args)} -> {', '.join(outs)}"
+
+
+def _argument(arg: Any, values: Mapping[str, Mapping[str, Any]]) -> str:
+    if isinstance(arg, list):
+        return f"[{', '.join(_argument(a, values) for a in arg)}]"
+    if isinstance(arg, Mapping):
+        return json.dumps(arg.get("const", arg.get("tensor")))
+    return "null" if arg is None else _named(arg, values)
+
+
+def _named(value: str, values: Mapping[str, Mapping[str, Any]]) -> str:
+    shape = values.get(value, {}).get("shape")
+    return value if shape is None else f"{value} {shape_text(shape)}"
+
+
+# -- verify ------------------------------------------------------------------------------------------------------------
+
+
+def verified(found: Verification) -> str:
+    """The proof, or everything that is wrong."""
+    size = f"{_count(found.tensors, 'tensor')}, {_count(found.parameters, 'parameter')}, {_bytes(found.bytes)}"
+    if found.ok:
+        proof = "the manifest fits the schema and the data, every checksum holds"
+        return printable_lines([f"{found.path}: good; {size}: {proof}", f"fingerprint {found.fingerprint}"])
+    wrong = _count(len(found.differences), "difference")
+    return printable_lines([f"{found.path}: {wrong} in {size}", *(f"  {text}" for text in found.differences)])
+
+
+def verified_json(found: Verification) -> str:
+    """The same."""
+    return _json({"ok": found.ok, **asdict(found), "path": str(found.path)})
