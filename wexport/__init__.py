@@ -7,9 +7,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # type checkers take it for true; importing typing costs a quarter of `wexport --help`
 if TYPE_CHECKING:
     from wexport.bundle import Bundle as Bundle
     from wexport.bundle import Bundle as open  # noqa: N813
@@ -38,8 +36,10 @@ _HOMES = {
 __all__ = ["open", *_HOMES]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """The public names, loaded when first used: `wexport --help` needs none of them."""
+    from importlib import import_module
+
     if name == "open":
         return import_module("wexport.bundle").Bundle
     if name in _HOMES:

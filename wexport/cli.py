@@ -11,12 +11,15 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
 
 from wexport import __version__
 from wexport.errors import PlanError, WexportError
 from wexport.names import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any, NoReturn
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _EPILOG = """\
@@ -84,6 +87,18 @@ def _terminable() -> Iterator[None]:
 # -- arguments ---------------------------------------------------------------------------------------------------------
 
 
+def _help(prog: str) -> argparse.HelpFormatter:
+    """Help of a fixed width: asking for the terminal's loads modules that take longer than all else."""
+    return argparse.RawDescriptionHelpFormatter(prog, width=100, max_help_position=28)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are a line, as all of this program's are."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_trouble(f"{message}; see {self.prog} --help"))
+
+
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = _parser()
     verbs = ("export", "show", "explain", "verify")
@@ -97,19 +112,20 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="wexport",
         usage="wexport MODEL OUT/ [options]\n       wexport VERB ...",
         description="Model weights under names that say what they mean.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_help,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"wexport {__version__}")
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, prog="wexport")
 
     def verb(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        found = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
+        about = f"{text[0].upper()}{text[1:]}."
+        found = verbs.add_parser(name, help=text, description=about, formatter_class=_help, allow_abbrev=False)
         found.set_defaults(run=run)
         return found
 
@@ -196,7 +212,8 @@ def _show(args: argparse.Namespace) -> int:
         names = listing(subject, args.tensor)
         if args.plot is not None:
             if args.tensor is None or len(names) != 1:
-                raise UsageError(f"--plot draws one tensor; {args.tensor or 'no name'!r} means {len(names)}")
+                asked = "none was named" if args.tensor is None else f"{args.tensor!r} means {len(names)}"
+                raise UsageError(f"--plot draws one tensor; {asked}")
             plot(subject, names[0], args.plot)
         if args.tensor is None:
             print(report.listing_json(subject, names) if args.json else report.listing(subject, names))
