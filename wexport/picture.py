@@ -17,12 +17,21 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 def bars(edges: Sequence[float], counts: Sequence[int], width: int = 48, plain: bool = False) -> list[str]:
     """A histogram as lines of text: where a bin starts, a bar, its count. `plain` keeps to ASCII."""
     top = max(counts, default=0) or 1
-    labels = [f"{edge:.3g}" for edge in edges[: len(counts)]]
+    labels = _labels(edges[: len(counts)])
     pad = max((len(label) for label in labels), default=0)
     lines = []
     for label, count in zip(labels, counts, strict=True):
         lines.append(f"{label:>{pad}} {'|' if plain else '│'}{_bar(count / top * width, plain)} {count:,}")
     return lines
+
+
+def _labels(numbers: Sequence[float]) -> list[str]:
+    """The numbers with as many digits as tell them apart."""
+    for digits in range(3, 17):
+        found = [f"{x:.{digits}g}" for x in numbers]
+        if len(set(found)) == len(found):
+            break
+    return found
 
 
 def _bar(length: float, plain: bool) -> str:
