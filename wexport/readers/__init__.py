@@ -37,7 +37,10 @@ def open_model(path: Path, architecture: Path | None = None) -> Model:
     from wexport.readers.keras.model import build
 
     try:
-        return build(source)
+        model = build(source)
+        if source.config is None and not any(layer.weights for layer in model.layers):
+            raise SourceError(f"{path}: names no layer that has an array; expected a file with weights")
+        return model
     except BaseException:
         _close(source)
         raise
