@@ -91,12 +91,15 @@ def _stepped(arg: Any) -> Any:
 
 
 def _stated(value: Value, port: Port | None, compute: str | None) -> Value:
-    """A value with what the file states of it: a shape fills in what is not known, never the other way."""
+    """A value with what the file states of it: a shape fills in what is not known, never the other way.
+
+    The layer's own float type counts before the stated one: Keras 3.0 notes an argument as its taker casts it.
+    """
     if value.dtype is None or dtypes.is_float(value.dtype):
         value = replace(value, dtype=compute or value.dtype or "float32")
     if port is None:
         return value
-    if port.dtype is not None:
+    if port.dtype is not None and not (compute is not None and dtypes.is_float(port.dtype)):
         value = replace(value, dtype=port.dtype)
     if port.shape is None:
         return value
