@@ -70,6 +70,8 @@ def unsupported(manifest: Mapping[str, Any]) -> list[str]:
             found.append(f"{name} ({layer['class'] or layer['kind']}) {what}")
         elif unknown:
             found.append(f"{name} has an unknown activation {unknown[0]!r}")
+        elif layer.get("vocabulary", ()) is None:
+            found.append(f"{name} has a vocabulary that the source does not hold")
     return found
 
 
