@@ -215,7 +215,10 @@ def test_show_of_a_model_lists_the_same(run, bundle):
 def test_show_of_one_tensor(run, bundle):
     code, out, _ = run("show", bundle, "lstm_1.forget.recurrent")
     assert code == 0
-    assert out.splitlines()[:2] == ["lstm_1.forget.recurrent  F32 (128, 128)  hidden unit", "get_weights()[1][:, 128:256]"]
+    assert out.splitlines()[:2] == [
+        "lstm_1.forget.recurrent  F32 (128, 128)  hidden unit",
+        "get_weights()[1][:, 128:256]",
+    ]
     assert out == run("show", STOCK, "lstm_1.forget.recurrent")[1]
 
 
@@ -234,7 +237,9 @@ def test_show_numbers_are_the_tensors(run, bundle):
 def test_show_of_a_glob(run, bundle):
     code, out, _ = run("show", bundle, "lstm_1.*.bias")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()[1:]] == [f"lstm_1.{g}.bias" for g in ("input", "forget", "cell", "output")]
+    assert [line.split()[0] for line in out.splitlines()[1:]] == [
+        f"lstm_1.{g}.bias" for g in ("input", "forget", "cell", "output")
+    ]
 
 
 def test_show_suggests(run, bundle):

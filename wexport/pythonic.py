@@ -27,7 +27,7 @@ class _Dimension:
 def expression(name: str, stored: Sequence[int], view: View, shape: Sequence[int]) -> str | None:
     """The tensor of this shape that a view takes from the array called `name`; None if slices cannot say it."""
     if isinstance(view.of, Unpack):
-        name, stored = f"unpack_int4({name})", view.of.shape
+        name, stored = _unpacked(name, view.of), view.of.shape
     elif isinstance(view.of, View):
         inner = expression(name, stored, view.of, view.of.shape)
         if inner is None:
@@ -49,6 +49,13 @@ def expression(name: str, stored: Sequence[int], view: View, shape: Sequence[int
     if now != list(shape):
         text += f".reshape({', '.join(map(str, shape))})"
     return text.replace(".reshape(-1).reshape(", ".reshape(")
+
+
+def _unpacked(name: str, of: Unpack) -> str:
+    """Two numbers a byte; of an odd number of them the last half byte is padding."""
+    text = f"unpack_int4({name}, axis={of.axis})"
+    n = of.shape[of.axis]
+    return f"{text}[{':, ' * of.axis}0:{n}]" if n % 2 else text
 
 
 def _looked(stored: Sequence[int], view: View) -> list[_Dimension] | None:
