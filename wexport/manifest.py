@@ -3,15 +3,17 @@
 Every entry below a top-level key is one line, `  "key": JSON` or `  - JSON`, so that people read it, `git diff` works
 by line and a language without a YAML library reads it with a JSON parser. YAML 1.1 and 1.2 read it alike: all strings
 and keys are quoted, floats have a dot, everything that a YAML reader might refuse is escaped. The one exception to a
-line an entry: YAML limits keys to 1,024 characters, so longer ones are two lines, `  ? "key"` and `  : JSON`.
+line an entry: YAML limits keys to 1,024 characters, so longer ones are two lines, `  ? "key"` and `  : JSON`; inside of
+an entry they are cut.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from wexport.errors import BundleError
@@ -25,6 +27,7 @@ SECTIONS = (
 )  # fmt: skip
 _LISTS = {"calls"}
 _LONG_KEY = 1000
+_DEEPEST = 100
 # what YAML 1.1 readers refuse or fold even in quotes: controls, line separators, byte order marks, surrogates
 _ESCAPED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff\"\\\\]")
 _SHORT = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -76,10 +79,19 @@ def encode(value: Json) -> str:
     if isinstance(value, float):
         return _float(value)
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{quote(str(k))}: {encode(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{_inner_key(str(k))}: {encode(v)}" for k, v in value.items()) + "}"
     if isinstance(value, Sequence):
         return "[" + ", ".join([encode(v) for v in value]) + "]"
     raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+def _inner_key(key: str) -> str:
+    """A key inside of a line, where YAML has no form for a long one: it is cut, and told apart by its checksum."""
+    name = quote(key)
+    if len(name.encode("utf-8")) <= _LONG_KEY:
+        return name
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+    return quote(f"{key[:100]}...{digest[:16]}")
 
 
 def _float(value: float) -> str:
@@ -146,6 +158,8 @@ def _lines(text: str) -> Iterator[tuple[str, str | None]]:
         if not line.startswith(" "):
             if line:
                 section = line.partition(":")[0]
+                if not section.isidentifier():
+                    raise ValueError(line)
                 yield line, None
         elif line.startswith("  ? "):
             long_key = line[4:]
@@ -160,11 +174,25 @@ def _lines(text: str) -> Iterator[tuple[str, str | None]]:
 def _by_yaml(text: str, name: str) -> Manifest:
     import yaml
 
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        found = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - a SafeLoader
+        _check_depth(yaml.parse(text, loader))
+        found = yaml.load(text, loader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BundleError(f"{name}: cannot be read as YAML: {reason}") from error
     if not isinstance(found, dict):
         raise BundleError(f"{name}: is not a manifest")
     return {str(k): {} if v is None and k not in _LISTS else [] if v is None else v for k, v in found.items()}
+
+
+def _check_depth(events: Iterable[Any]) -> None:
+    """Refuse what would overflow the C loader's stack (it recurses), and aliases, which can grow without bounds."""
+    depth = 0
+    for event in events:
+        kind = type(event).__name__
+        depth += kind.endswith("StartEvent") - kind.endswith("EndEvent")
+        if depth > _DEEPEST:
+            raise ValueError(f"it is nested more than {_DEEPEST} deep")
+        if kind == "AliasEvent":
+            raise ValueError("it has aliases, which no manifest needs")
