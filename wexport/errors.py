@@ -15,9 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from wexport.names import printable
+
 
 class WexportError(Exception):
-    """Anything that wexport refuses, with a message for a person."""
+    """Anything that wexport refuses, with a message for a person; what a file smuggles into it is spelled out."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class UsageError(WexportError):

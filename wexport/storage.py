@@ -90,8 +90,10 @@ class SourceFile:
         return bytes(data)
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._fd)
+        """Close the file; a second time does nothing."""
+        descriptor, self._fd = self._fd, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def __enter__(self) -> SourceFile:
         return self

@@ -101,6 +101,9 @@ def read_hdf5(file: SourceFile, offset: int = 0, size: int | None = None) -> Gro
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             root = pyfive.File(window)
+            stated = root.userblock_size + root._superblock._contents["end_of_file_address"]
+            if stated > window.size:
+                raise ValueError(f"it ends at byte {window.size:,} instead of {stated:,}; it is truncated")
             return _Walk(file, offset + root.userblock_size, offset + window.size).group(root, "", 0)
     except _BAD as error:
         raise SourceError(f"{file.path}: the HDF5 structure is damaged: {_reason(error)}") from error
