@@ -82,6 +82,9 @@ class Bundle(Mapping[str, NDArray[Any]]):
                 self.ranges[key] = data_of(file, start, entry)
         if missing := [key for key in stated if key not in self.ranges]:
             raise BundleError(f"{self.path}: lacks the data of {missing[0]!r} ({len(missing)} in all); export again")
+        for name, alias in self.manifest["aliases"].items():
+            if not isinstance(alias.get("tensor"), str) or alias["tensor"] not in stated:
+                raise BundleError(f"{self.path}: the alias {name!r} means no tensor of the bundle; export again")
 
     def _source(self, path: Path) -> SourceFile:
         try:

@@ -26,6 +26,7 @@ SECTIONS = (
     "model", "inputs", "outputs", "layers", "calls", "equations", "weights", "tensors", "aliases", "left_out", "stats",
 )  # fmt: skip
 _LISTS = {"calls"}
+_RECORDS = ("inputs", "outputs", "layers", "weights", "tensors", "aliases", "left_out", "stats")
 _LONG_KEY = 1000
 _DEEPEST = 100
 # what YAML 1.1 readers refuse or fold even in quotes: controls, line separators, byte order marks, surrogates
@@ -129,6 +130,10 @@ def load(data: bytes, name: str) -> Manifest:
         want = list if section in _LISTS else dict
         if not isinstance(found.setdefault(section, want()), want):
             raise BundleError(f"{name}: the section {section!r} is not a {want.__name__}")
+    for section in _RECORDS:
+        for key, item in found[section].items():
+            if not isinstance(item, dict):
+                raise BundleError(f"{name}: the entry {key!r} of {section!r} is not a mapping; export again")
     return found
 
 

@@ -56,13 +56,13 @@ def read_header(file: SourceFile) -> tuple[dict[str, Entry], dict[str, str], int
         if file.size < 8 or length > min(_MAX_HEADER, file.size - 8):
             raise ValueError(f"its header says {length:,} bytes, the file has {file.size:,}")
         content = json.loads(file.read(8, length))
-        metadata = content.pop("__metadata__", {})
+        metadata = {str(k): str(v) for k, v in content.pop("__metadata__", {}).items()}
         entries = {str(name): _entry(str(name), item) for name, item in content.items()}
         entries = dict(sorted(entries.items(), key=lambda item: (item[1].start, item[1].stop)))
         _check_places(entries, file.size - 8 - length)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, SourceError) as error:
         raise BundleError(f"{file.path}: is no safetensors file: {_reason(error)}; export the model again") from error
-    return entries, {str(k): str(v) for k, v in metadata.items()}, 8 + length
+    return entries, metadata, 8 + length
 
 
 def _reason(error: Exception) -> str:
