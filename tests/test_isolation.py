@@ -1,0 +1,103 @@
+"""No framework is imported to read its files, and no C library that a hostile file could crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cases import case
+
+FORBIDDEN = {
+    "tensorflow",
+    "keras",
+    "tf_keras",
+    "torch",
+    "onnx",
+    "h5py",
+    "theano",
+    "jax",
+    "pickle5",
+    "dill",
+    "cloudpickle",
+}
+FILES = [
+    "keras1.2.2-theano-th/op_conv2d.h5",
+    "keras2.0.8-tf1.4/m1_stock.h5",
+    "keras3.15.1/m1_stock.keras",
+    "keras3.15.1/m5_bfloat16.keras",
+]
+SCRIPT = """
+import json, sys
+import wexport
+wexport.plan(sys.argv[1]).close()
+wexport.export(sys.argv[1], sys.argv[2])
+with wexport.open(sys.argv[2]) as bundle:
+    for name in bundle:
+        bundle[name]
+wexport.verify(sys.argv[2])
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def modules(script: str, *args: str) -> set[str]:
+    """The top-level modules that a fresh process has loaded when the script ends."""
+    found = subprocess.run(
+        [sys.executable, "-c", script, *args],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+    )
+    return set(json.loads(found.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_framework_is_imported(name: str, tmp_path: Path) -> None:
+    loaded = modules(SCRIPT, str(case(name).path), str(tmp_path / "out"))
+    assert loaded & FORBIDDEN == set()
+    assert "wexport" in loaded
+
+
+GUARD = """
+def refuse(event, args):
+    if event in {"exec", "compile", "marshal.loads", "pickle.find_class", "os.system", "subprocess.Popen", "import"}:
+        raise SystemExit(f"{event} {args}")
+"""
+GUARDED = f"""
+import sys, wexport
+{GUARD}
+wexport.export(sys.argv[1], sys.argv[2] + "-first")  # imports what it needs
+sys.addaudithook(refuse)
+wexport.export(sys.argv[1], sys.argv[2])
+print("[]")
+"""
+CAUGHT = f"""
+import marshal, sys
+{GUARD}
+data = marshal.dumps(3)
+sys.addaudithook(refuse)
+marshal.loads(data)
+print("[]")
+"""
+
+
+@pytest.mark.parametrize("name", ["tf.keras-tf2.15/m4_structure.h5", "keras3.15.1/m5_custom_layer.keras"])
+def test_code_in_a_model_is_not_run(name: str, tmp_path: Path) -> None:
+    """A Lambda's marshalled function and a custom class are data: nothing is unmarshalled, compiled or imported."""
+    assert modules(GUARDED, str(case(name).path), str(tmp_path / "out")) == set()
+
+
+def test_the_guard_sees_code() -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        modules(CAUGHT)
+    assert "marshal.loads" in caught.value.stderr
+
+
+def test_importing_is_cheap() -> None:
+    loaded = modules("import json, sys, wexport\nprint(json.dumps(sorted(sys.modules)))")
+    assert loaded & {"numpy", "pyfive", "yaml", "jsonschema", "tqdm", "matplotlib", "ml_dtypes"} == set()
