@@ -38,13 +38,14 @@ JSON = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(TEXT, inner, max_size=4)),
     max_leaves=12,
 )
-MANIFESTS = st.fixed_dictionaries(
-    {},
-    optional={
-        section: st.lists(JSON, max_size=4) if section == "calls" else st.dictionaries(TEXT, JSON, max_size=4)
-        for section in SECTIONS
-    },
-)
+_ANYTHING = st.dictionaries(TEXT, JSON, max_size=4)
+_SECTIONS = {
+    "calls": st.lists(JSON, max_size=4),
+    "model": _ANYTHING,
+    "equations": _ANYTHING,
+}
+_RECORDS = st.dictionaries(TEXT, _ANYTHING, max_size=3)
+MANIFESTS = st.fixed_dictionaries({}, optional={name: _SECTIONS.get(name, _RECORDS) for name in SECTIONS})
 
 
 def expected(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -190,6 +191,7 @@ def test_real_manifests_are_read_alike(model: Case, exported: Exported) -> None:
         ("[1]", "not a manifest"),
         ("wexport: 1\nlayers: []\n", "'layers' is not a dict"),
         ("wexport: 1\ncalls: {}\n", "'calls' is not a list"),
+        ('wexport: 1\nlayers:\n  "a": 3\n', "the entry 'a' of 'layers' is not a mapping"),
         ("wexport: 1\nlayers: {\n", "cannot be read as YAML"),
         ("wexport: 1\nlayers: !!python/object/apply:os.system [echo]\n", "cannot be read as YAML"),
         ("wexport: 1\nlayers:\n  \"a\": " + "[" * 100_000 + "]" * 100_000 + "\n", "nested more than 100 deep"),
