@@ -7,16 +7,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from textwrap import indent
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wexport.layout import shape_text
 from wexport.names import printable
 from wexport.picture import bars
-from wexport.planning import Plan
-from wexport.subject import Subject
-from wexport.verbs.explain import Explanation, place
-from wexport.verbs.show import Numbers
-from wexport.verbs.verify import Verification
+
+if TYPE_CHECKING:  # a verb need not load the others
+    from wexport.planning import Plan
+    from wexport.subject import Subject
+    from wexport.verbs.explain import Explanation
+    from wexport.verbs.show import Numbers
+    from wexport.verbs.verify import Verification
 
 _STATS = ("min", "max", "mean", "std", "l2", "zeros", "nonfinite")
 
@@ -152,6 +154,8 @@ def numbers(subject: Subject, found: Mapping[str, Numbers], plain: bool) -> str:
 
 
 def _tensor(subject: Subject, name: str, found: Numbers, plain: bool) -> str:
+    from wexport.verbs.explain import place
+
     item = subject.entry(name)
     dtype, shape, axes = _kind_of(item)
     rows = [[key, _number(found.stats[key])] for key in _STATS]
@@ -169,6 +173,8 @@ def _tensor(subject: Subject, name: str, found: Numbers, plain: bool) -> str:
 
 def numbers_json(subject: Subject, found: Mapping[str, Numbers]) -> str:
     """Each tensor's entry, place, statistics and histogram."""
+    from wexport.verbs.explain import place
+
     tensors = {}
     for name, n in found.items():
         histogram = {"edges": n.edges, "counts": n.counts}

@@ -21,9 +21,9 @@ from wexport.stats import Stats, scratch
 from wexport.stream import groups, move
 from wexport.tensorfile import header, shard_names
 from wexport.view import View
+from wexport.work import run_all
 
 Progress = Callable[[int], None]  # called with the number of bytes that were written
-_THREADS_PAY = 8 << 20  # bytes
 _NO_DIGEST = "0" * 64
 
 
@@ -147,27 +147,8 @@ def _move_all(shards: Sequence[_Shard], progress: Progress) -> dict[str, tuple[s
     def run(job: list[Item]) -> None:
         move(job[0].array, [item.view for item in job], [feeds[item.name] for item in job])
 
-    _run_all(run, jobs, sum(item.size for shard in shards for item in shard.items))
+    run_all(run, jobs, sum(item.size for shard in shards for item in shard.items))
     return {name: feed.result() for name, feed in feeds.items()}
-
-
-def _run_all(run: Callable[[list[Item]], None], jobs: Sequence[list[Item]], size: int) -> None:
-    """Run the jobs, largest first; on several cores where the size pays for the threads."""
-    workers = min(len(jobs), os.cpu_count() or 1, 4)
-    if workers < 2 or size < _THREADS_PAY:
-        for job in jobs:
-            run(job)
-        return
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(run, job) for job in jobs]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
 
 
 def _completed(manifest: Mapping[str, Any], results: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, Any]:
@@ -184,16 +165,16 @@ def _scratch(local: threading.local) -> NDArray[Any]:
     return found
 
 
-_seek_lock = threading.Lock()
+_turn = threading.Lock()  # a file system lets one writer at a time into a file; there, the others would wait busily
 
 
 def _write_at(fd: int, data: memoryview, place: int) -> None:
     done = 0
-    while done < len(data):
-        if hasattr(os, "pwrite"):
-            done += os.pwrite(fd, data[done:], place + done)
-        else:  # systems without positioned writes
-            with _seek_lock:
+    with _turn:
+        while done < len(data):
+            if hasattr(os, "pwrite"):
+                done += os.pwrite(fd, data[done:], place + done)
+            else:  # systems without positioned writes
                 os.lseek(fd, place + done, os.SEEK_SET)
                 done += os.write(fd, data[done:])
 

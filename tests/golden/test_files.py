@@ -16,7 +16,7 @@ from rebuild import rebuilt
 from safetensors import safe_open
 
 import wexport
-from wexport import dtypes, write
+from wexport import dtypes, work
 from wexport.layout import parse_side
 from wexport.weights import pieces
 
@@ -157,7 +157,7 @@ def test_unsplit_names() -> None:
 @pytest.mark.parametrize("model", [STOCK, *(c for c in CASES if c.stem in SOME)], ids=lambda c: c.id)
 def test_two_runs_give_identical_bytes(model: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wexport.export(model.path, tmp_path / "one", architecture=model.architecture)
-    monkeypatch.setattr(write, "_THREADS_PAY", 0)
+    monkeypatch.setattr(work, "_PAYS", 0)
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     wexport.export(model.path, tmp_path / "two", architecture=model.architecture)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from test_view import chains
 
 import wexport
-from wexport import dtypes, stream, write
+from wexport import dtypes, stream, work, write
 from wexport.model import Array
 from wexport.storage import Bytes
 from wexport.view import View, c_strides
@@ -159,7 +159,7 @@ def test_bundles_hold_what_their_views_take(tmp_path_factory: pytest.TempPathFac
     limit = data.draw(st.sampled_from([1, 100, 1 << 30]))
     folder = tmp_path_factory.mktemp("law") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(write, "_THREADS_PAY", data.draw(st.sampled_from([0, 1 << 30])))
+        patch.setattr(work, "_PAYS", data.draw(st.sampled_from([0, 1 << 30])))
         bundle = written(folder, items, limit=limit)
     with bundle:
         assert list(bundle) == [item.name for item in items]
