@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from broken import one_line
 from cases import Case, case
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import wexport
@@ -22,7 +22,7 @@ FILES = [
 
 
 @pytest.mark.parametrize("name", FILES)
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_bytes(name: str, data: st.DataObject, tmp_path: Path) -> None:
     model = case(name)
