@@ -107,7 +107,11 @@ def _argument(arg: Any, values: Mapping[str, Any], half: str | None) -> Any:
         return tuple(_argument(a, values, half) for a in arg)
     if isinstance(arg, Mapping):
         value = arg["const"]
-        return value if isinstance(value, bool | str) else np.asarray(value, np.float64 if "float" in arg["dtype"] else None)
+        return (
+            value
+            if isinstance(value, bool | str)
+            else np.asarray(value, np.float64 if "float" in arg["dtype"] else None)
+        )
     return None
 
 

@@ -112,7 +112,7 @@ def _whole(atom: Atom) -> Run:
     return Run(0, () if atom.size == 1 else ((atom, 1),))
 
 
-# -- moves: each gives a new value; untraced where it cannot be said exactly ---------------------------------
+# -- moves: each gives a new value; untraced where it cannot be said exactly -------------------------------------------
 
 
 def reshape(value: Value, shape: Sequence[Dim]) -> Value:
@@ -128,8 +128,10 @@ def reshape(value: Value, shape: Sequence[Dim]) -> Value:
     while tail < min(len(old), len(new)) - head and old[-1 - tail] == new[-1 - tail]:
         tail += 1
     inner_old, inner_new = old[head : len(old) - tail], new[head : len(new) - tail]
-    if None in inner_old or None in inner_new or math.prod(n or 0 for n in inner_old) != math.prod(
-        n or 0 for n in inner_new
+    if (
+        None in inner_old
+        or None in inner_new
+        or math.prod(n or 0 for n in inner_old) != math.prod(n or 0 for n in inner_new)
     ):
         return Value(new, value.dtype)
     parts = []
@@ -265,9 +267,7 @@ def new_axis(value: Value, axis: int, n: Dim = 1, name: str = "repeat") -> Value
     place = axis % (len(value.shape) + 1)
     shape = (*value.shape[:place], n, *value.shape[place:])
     run = _whole(Atom(name, -1, n, n, known=True))
-    parts = value.parts and tuple(
-        replace(p, runs=(*p.runs[:place], run, *p.runs[place:])) for p in value.parts
-    )
+    parts = value.parts and tuple(replace(p, runs=(*p.runs[:place], run, *p.runs[place:])) for p in value.parts)
     return Value(shape, value.dtype, parts)
 
 
@@ -335,7 +335,7 @@ def sized(value: Value, shape: Sequence[Dim]) -> Value:
     return Value(filled, value.dtype, tuple(parts) if value.parts is not None else None)
 
 
-# -- reading a kernel's rows ---------------------------------------------------------------------------------
+# -- reading a kernel's rows -------------------------------------------------------------------------------------------
 
 
 def leaves(value: Value, axis: int) -> tuple[Leaf, ...] | None:
@@ -387,8 +387,10 @@ def _joined(atoms: list[tuple[Atom, int]]) -> list[tuple[Atom, int]]:
         if result:
             outer, step = result[-1]
             inner = atom.size or 1
-            if (outer.axis, outer.order) == (atom.axis, atom.order) and outer.unit == atom.unit * inner and (
-                step == stride * inner
+            if (
+                (outer.axis, outer.order) == (atom.axis, atom.order)
+                and outer.unit == atom.unit * inner
+                and (step == stride * inner)
             ):
                 result[-1] = (replace(atom, size=(outer.size or 1) * inner, start=outer.start), stride)
                 continue

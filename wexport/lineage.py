@@ -14,6 +14,7 @@ from typing import Any
 from wexport import dtypes
 from wexport.features import Value, drop_axis, each, leaves, sized, source
 from wexport.layers import KINDS, Flow
+from wexport.layers.registry import FlowRule
 from wexport.layout import Leaf
 from wexport.model import Arg, Call, Const, Layer, Model, Port
 
@@ -64,7 +65,7 @@ def _outputs(layer: Layer, call: Call, args: Mapping[str, Any]) -> dict[str, Val
     return {value: found.get(role, Value(None)) for role, value in names.items()}
 
 
-def _distributed(rule: Any, flow: Flow, steps: int) -> dict[str, Value]:
+def _distributed(rule: FlowRule, flow: Flow, steps: int) -> dict[str, Value]:
     """A layer's rule at each step of the first axes."""
 
     def at(role: str, n: int, args: Mapping[str, Any]) -> Value:

@@ -88,7 +88,7 @@ def _from_layer(layer: Keras, found: Mapping[str, Json]) -> Json:
     return _unknown(found.get("registered_name") or found.get("class_name") or found)
 
 
-# -- activation layers ---------------------------------------------------------------------------------------
+# -- activation layers -------------------------------------------------------------------------------------------------
 
 
 def _relu(layer: Keras) -> Json:
@@ -152,8 +152,10 @@ def _compute_activation(step: Step) -> Array:
 
 
 kind("identity")
-_QUIET = ("Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise", "ActivityRegularization", "Identity")
-_QUIET += ("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
+_QUIET = (
+    "Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise", "ActivityRegularization", "Identity",
+    "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D",
+)  # fmt: skip
 
 
 @keras(*_QUIET)
@@ -174,7 +176,7 @@ def _compute_identity(step: Step) -> Array:
     return step.x
 
 
-# -- activations with weights --------------------------------------------------------------------------------
+# -- activations with weights ------------------------------------------------------------------------------------------
 
 kind("prelu", "parametric_softplus", shared_axes=INTS)
 kind("s_shaped_relu", shared_axes=INTS, left_bounded=BOOL)
@@ -182,7 +184,7 @@ flow("prelu", "parametric_softplus", "s_shaped_relu")(unchanged)
 
 
 def _per_position(layer: Keras, role: str) -> Ruling:
-    def make(shape: tuple[int, ...], _: Shapes) -> Rule:
+    def make(shape: tuple[int, ...], others: Shapes) -> Rule:
         channel = 0 if layer.data_format == "channels_first" else -1
         names, _ = axis_names(len(shape), channel)
         if sum(n > 1 for n in shape) <= 1:
@@ -258,7 +260,9 @@ def _compute_srelu(step: Step) -> Array:
     width = np.abs(_spread(step, "right_width"))
     d = step.x - _spread(step, "left_threshold")
     lower = _spread(step, "left_slope") * np.minimum(d, 0)
-    middle = np.minimum(np.maximum(d, 0) + lower, width) if step.attributes["left_bounded"] else np.clip(d, 0, width) + lower
+    middle = (
+        np.minimum(np.maximum(d, 0) + lower, width) if step.attributes["left_bounded"] else np.clip(d, 0, width) + lower
+    )
     return _spread(step, "left_threshold") + middle + _spread(step, "right_slope") * np.maximum(d - width, 0)
 
 

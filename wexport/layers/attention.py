@@ -43,7 +43,7 @@ _CALL = ("query", "value", "key", "query_mask", "value_mask", "key_mask", "mask"
 _OLD_CALL = ("query", "value", "key", "mask")
 
 
-# -- many heads --------------------------------------------------------------------------------------------------
+# -- many heads --------------------------------------------------------------------------------------------------------
 
 
 @keras("MultiHeadAttention")
@@ -102,7 +102,9 @@ def _projected(layer: Keras, attributes: dict[str, Json], axes: Mapping[str, str
     if rounded:
         attributes = {**attributes, "parts": rounded}
     call = _CALL if layer.era.major > 2 else _OLD_CALL
-    return Stored("multi_head_attention", attributes, tuple(slots), call, ("y", "scores"), mask="query", takes_mask=True)
+    return Stored(
+        "multi_head_attention", attributes, tuple(slots), call, ("y", "scores"), mask="query", takes_mask=True
+    )
 
 
 def _projection(layer: Keras, part: str, bias: bool) -> Keras:
@@ -233,7 +235,7 @@ def _compute_multi_head(step: Step) -> dict[str, Array]:
     return {"y": y, "scores": weights}
 
 
-# -- one head, without projections -------------------------------------------------------------------------------
+# -- one head, without projections -------------------------------------------------------------------------------------
 
 
 @keras("Attention")
@@ -259,7 +261,9 @@ def _single(layer: Keras, score: str, slots: Sequence[Slot]) -> Stored:
         "scaled": any(s.name == "scale" for s in slots),
         "causal": layer.flag("causal", default=False),
     }
-    return Stored("attention", attributes, tuple(slots), ("query value key",), ("y", "scores"), mask="query", takes_mask=True)
+    return Stored(
+        "attention", attributes, tuple(slots), ("query value key",), ("y", "scores"), mask="query", takes_mask=True
+    )
 
 
 @flow("attention")

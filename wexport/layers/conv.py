@@ -16,7 +16,7 @@ topology.py, preprocess_weights_for_loading (2.2.4); keras/utils/layer_utils.py,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,10 +28,21 @@ from wexport.layers.activation import activation
 from wexport.layers.keras import Keras, Ruling, Shapes, Slot, Stored, keras, rule
 from wexport.layers.numerics import conv, depthwise_conv, transposed_conv, transposed_length
 from wexport.layers.registry import (
-    ACTIVATION, FORMAT, INT, INTS, PADDING, Flow, computes, equations, flow, kind, optional,
+    ACTIVATION,
+    FORMAT,
+    INT,
+    INTS,
+    PADDING,
+    Flow,
+    computes,
+    equations,
+    flow,
+    kind,
+    optional,
 )  # fmt: skip
 from wexport.layers.step import Step, Terms
-from wexport.layout import Flip, Rule, Step as LayoutStep
+from wexport.layout import Flip, Rule
+from wexport.layout import Step as LayoutStep
 from wexport.model import Json
 
 Array = NDArray[Any]
@@ -42,11 +53,19 @@ def channel_axis(attributes: Mapping[str, Any]) -> int:
     return 0 if attributes["data_format"] == "channels_first" else -1
 
 
-_COMMON: dict[str, Json] = dict(
-    kernel_size=INTS, strides=INTS, padding=PADDING, dilation=INTS, data_format=FORMAT, activation=ACTIVATION
-)
+_COMMON: dict[str, Json] = {
+    "kernel_size": INTS, "strides": INTS, "padding": PADDING, "dilation": INTS, "data_format": FORMAT,
+    "activation": ACTIVATION,
+}  # fmt: skip
 kind("conv", feature_axis=channel_axis, maybe=quantized.MAYBE, filters=INT, groups=INT, **_COMMON)
-kind("conv_transpose", feature_axis=channel_axis, filters=INT, output_padding=optional(INTS), output_size=optional(INTS), **_COMMON)
+kind(
+    "conv_transpose",
+    feature_axis=channel_axis,
+    filters=INT,
+    output_padding=optional(INTS),
+    output_size=optional(INTS),
+    **_COMMON,
+)
 kind("depthwise_conv", feature_axis=channel_axis, multiplier=INT, **_COMMON)
 kind("separable_conv", feature_axis=channel_axis, filters=INT, multiplier=INT, **_COMMON)
 
@@ -62,7 +81,10 @@ def spatial_attributes(layer: Keras) -> dict[str, Json]:
     """The attributes that all convolutions share."""
     n = rank_of(layer)
     if layer.era.major == 1 and n > 1:
-        size = [layer.integer(k) for k in (("nb_row", "nb_col") if n == 2 else ("kernel_dim1", "kernel_dim2", "kernel_dim3"))]
+        size = [
+            layer.integer(k)
+            for k in (("nb_row", "nb_col") if n == 2 else ("kernel_dim1", "kernel_dim2", "kernel_dim3"))
+        ]
     else:
         size = layer.numbers(n, "kernel_size", "filter_length")
     strides = layer.numbers(n, "strides", "subsample", "subsample_length", default=1)
@@ -139,7 +161,7 @@ def _conv(layer: Keras) -> Stored:
         ruling = _old_conv1d(attributes["filters"], attributes["kernel_size"][0], main)
     splits = attributes["groups"] == 1 and how.splits
     kernel = Slot(name, ruling, splits=splits, trainable=how.rank is None, tracked=True)
-    low = ()
+    low: tuple[Slot, ...] = ()
     if how.rank is not None:
         low = (
             Slot("lora_kernel_a", rule(f"{space} in rank -> lora_a: {space} in rank"), splits=splits, merged=True),
@@ -190,7 +212,7 @@ def _theano_cut(a: Mapping[str, Any]) -> Json:
     Below zero, zeros are put there instead. With an `output_padding`, that many fewer are cut off.
     """
     cuts = []
-    for i, (k, s, d) in enumerate(zip(a["kernel_size"], a["strides"], a["dilation"], strict=True)):
+    for k, s, d in zip(a["kernel_size"], a["strides"], a["dilation"], strict=True):
         reach = (k - 1) * d + 1
         after = reach - s - reach // 2 if a["output_padding"] is None else reach // 2
         cuts.append([reach // 2, after])
@@ -212,7 +234,11 @@ def _separable(layer: Keras) -> Stored:
     axes = SPATIAL[n]
     space, ones = " ".join(axes), " ".join("1" for _ in axes)
     multiplier = layer.integer("depth_multiplier")
-    attributes = {"filters": layer.integer("filters", "nb_filter"), "multiplier": multiplier, **spatial_attributes(layer)}
+    attributes = {
+        "filters": layer.integer("filters", "nb_filter"),
+        "multiplier": multiplier,
+        **spatial_attributes(layer),
+    }
     depth = f"{space} in multiplier -> depthwise: {space} in multiplier"
     point = f"{ones} (in multiplier) out -> pointwise: in multiplier out"
     if layer.era.major == 1 and attributes["data_format"] == "channels_first":
@@ -226,7 +252,7 @@ def _separable(layer: Keras) -> Stored:
     return Stored("separable_conv", attributes, slots)
 
 
-# -- shapes ----------------------------------------------------------------------------------------------------
+# -- shapes ------------------------------------------------------------------------------------------------------------
 
 
 def window_length(n: Dim, size: int, stride: int, padding: Any, dilation: int = 1) -> Dim:
@@ -259,7 +285,8 @@ def _conv_flow(f: Flow) -> Mapping[str, Value]:
         return {"y": f.source(None)}
     pads = each_axis(a["padding"], len(a["kernel_size"]))
     lengths = [
-        window_length(*of) for of in zip(spatial(f.x, a), a["kernel_size"], a["strides"], pads, a["dilation"], strict=True)
+        window_length(*of)
+        for of in zip(spatial(f.x, a), a["kernel_size"], a["strides"], pads, a["dilation"], strict=True)
     ]
     channels = a.get("filters")
     if channels is None:
@@ -282,7 +309,7 @@ def _transpose_flow(f: Flow) -> Mapping[str, Value]:
     return mapped(f, a["filters"], a["output_size"] or lengths)
 
 
-# -- equations and computing -----------------------------------------------------------------------------------
+# -- equations and computing -------------------------------------------------------------------------------------------
 
 
 @equations("conv")
@@ -349,7 +376,9 @@ def _compute_transpose(step: Step) -> Array:
 @computes("depthwise_conv")
 def _compute_depthwise(step: Step) -> Array:
     a = step.attributes
-    return _finished(step, depthwise_conv(channels_last(step), step.kernel(), a["strides"], a["padding"], a["dilation"]))
+    return _finished(
+        step, depthwise_conv(channels_last(step), step.kernel(), a["strides"], a["padding"], a["dilation"])
+    )
 
 
 @computes("separable_conv")

@@ -22,7 +22,22 @@ from wexport.layers.conv import each_axis, padding_of, rank_of, spatial, spatial
 from wexport.layers.keras import Keras, Slot, Stored, keras, rule
 from wexport.layers.numerics import conv
 from wexport.layers.recurrent import GATES, STATES, both, directed, run
-from wexport.layers.registry import ACTIVATION, ANY, BOOL, FORMAT, INT, INTS, PADDING, TEXT, Flow, computes, equations, flow, kind, optional
+from wexport.layers.registry import (
+    ACTIVATION,
+    ANY,
+    BOOL,
+    FORMAT,
+    INT,
+    INTS,
+    PADDING,
+    TEXT,
+    Flow,
+    computes,
+    equations,
+    flow,
+    kind,
+    optional,
+)
 from wexport.layers.step import Step, Terms
 from wexport.layout import Flip
 
@@ -34,10 +49,10 @@ def _channels(attributes: Mapping[str, Any]) -> int:
 
 
 kind(
-    "conv_lstm", feature_axis=_channels, maybe=dict(direction=TEXT, merge_mode=optional(TEXT), backward=ANY),
-    units=INT, kernel_size=INTS, strides=INTS, padding=PADDING, recurrent_padding=PADDING, dilation=INTS, data_format=FORMAT,
-    activation=ACTIVATION, recurrent_activation=ACTIVATION, return_sequences=BOOL, return_state=BOOL,
-    go_backwards=BOOL, masked_output=TEXT, axes=ANY,
+    "conv_lstm", feature_axis=_channels, maybe={"direction": TEXT, "merge_mode": optional(TEXT), "backward": ANY},
+    units=INT, kernel_size=INTS, strides=INTS, padding=PADDING, recurrent_padding=PADDING, dilation=INTS,
+    data_format=FORMAT, activation=ACTIVATION, recurrent_activation=ACTIVATION, return_sequences=BOOL,
+    return_state=BOOL, go_backwards=BOOL, masked_output=TEXT, axes=ANY,
 )  # fmt: skip
 
 
@@ -71,8 +86,13 @@ def _slots(layer: Keras, space: tuple[str, ...]) -> tuple[Slot, ...]:
     axes, gates = " ".join(space), GATES["lstm"]
     flips = (Flip(space),) if layer.era.theano else ()
     slots = [
-        Slot("kernel", rule(f"{axes} in (gate unit) -> {{gate}}.kernel: {axes} in unit", *flips, gate=gates), splits=True),
-        Slot("recurrent_kernel", rule(f"{axes} hidden (gate unit) -> {{gate}}.recurrent: {axes} hidden unit", *flips, gate=gates)),
+        Slot(
+            "kernel", rule(f"{axes} in (gate unit) -> {{gate}}.kernel: {axes} in unit", *flips, gate=gates), splits=True
+        ),
+        Slot(
+            "recurrent_kernel",
+            rule(f"{axes} hidden (gate unit) -> {{gate}}.recurrent: {axes} hidden unit", *flips, gate=gates),
+        ),
     ]
     if layer.flag("use_bias", default=True):
         slots.append(Slot("bias", rule("(gate unit) -> {gate}.bias: unit", gate=gates)))
@@ -177,4 +197,3 @@ def _compute(step: Step) -> dict[str, Array]:
         return y, dict(zip(STATES["conv_lstm"], states, strict=True))
 
     return both(step, one)
-

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wexport.errors import LayoutError
 from wexport.features import Dim, Value
 from wexport.layers import quantized
 from wexport.layers.activation import activation
@@ -26,7 +27,6 @@ from wexport.layers.keras import Keras, Shapes, Slot, Stored, keras, plain, rule
 from wexport.layers.numerics import sigmoid
 from wexport.layers.registry import ACTIVATION, INT, NUMBERS, TEXT, Flow, computes, equations, flow, kind
 from wexport.layers.step import Step, Terms
-from wexport.errors import LayoutError
 from wexport.layout import Packed, Rule
 
 Array = NDArray[Any]
@@ -79,7 +79,7 @@ def _compute_dense(step: Step) -> Array:
     return step.activate("activation", y if bias is None else y + bias)
 
 
-# -- maxout and highway (Keras 1) ----------------------------------------------------------------------------
+# -- maxout and highway (Keras 1) --------------------------------------------------------------------------------------
 
 kind("maxout", units=INT, pieces=INT)
 kind("highway", activation=ACTIVATION)
@@ -133,7 +133,7 @@ def _compute_highway(step: Step) -> Array:
     return t * step.activate("activation", step.bias(step.x @ step.weight("kernel"), "bias")) + (1 - t) * step.x
 
 
-# -- einsum ----------------------------------------------------------------------------------------------------
+# -- einsum ------------------------------------------------------------------------------------------------------------
 
 kind("einsum_dense", maybe=quantized.MAYBE, equation=TEXT, output_shape=NUMBERS, activation=ACTIVATION)
 _EQUATION = re.compile(r"(\.\.\.)?([A-Za-z]+)(\.\.\.)?,([A-Za-z]+)->(\.\.\.)?([A-Za-z]+)(\.\.\.)?")
@@ -150,13 +150,20 @@ def _einsum(layer: Keras) -> Stored:
     how = quantized.policy(layer)
     shape = plain(layer.need("output_shape"))
     shape = list(shape) if isinstance(shape, list | tuple) else [shape]
-    attributes = {"equation": equation, "output_shape": shape, "activation": activation(layer, "activation"), **how.attributes()}
+    attributes = {
+        "equation": equation,
+        "output_shape": shape,
+        "activation": activation(layer, "activation"),
+        **how.attributes(),
+    }
     names |= {c: f"out_{c}" for c in y if c not in names}
     slots = einsum_slots(layer, how, weight, y, names)
     return Stored("einsum_dense", attributes, slots)
 
 
-def einsum_slots(layer: Keras, how: quantized.Policy, weight: str, y: str, names: Mapping[str, str]) -> tuple[Slot, ...]:
+def einsum_slots(
+    layer: Keras, how: quantized.Policy, weight: str, y: str, names: Mapping[str, str]
+) -> tuple[Slot, ...]:
     """The variables of an EinsumDense whose kernel has these letters; `names` are their axes."""
     plain_axes = " ".join(names[c] for c in weight)
     axes = layer.get("bias_axes")
@@ -171,7 +178,7 @@ def einsum_slots(layer: Keras, how: quantized.Policy, weight: str, y: str, names
         sizes = _einsum_sizes(layer, weight, y, names)
         if how.mode == "int4":
             kernel = Slot("kernel", _flattened(rows, columns, sizes, False), trainable=False, tracked=False)
-            rest = (Slot("kernel_scale", _any("kernel_scale"), trainable=False),)
+            rest: tuple[Slot, ...] = (Slot("kernel_scale", _any("kernel_scale"), trainable=False),)
             if how.block is not None:
                 rest += (Slot("kernel_zero", _any("kernel_zero_point"), trainable=False),)
                 rest += (Slot("g_idx", rule("in -> kernel_group: in"), trainable=False),)
@@ -184,7 +191,10 @@ def einsum_slots(layer: Keras, how: quantized.Policy, weight: str, y: str, names
         return (*bias, *found, Slot("g_idx", rule("in -> kernel_group: in"), trainable=False))
     kernel_rule: Any = rule(f"{plain_axes} -> kernel: {plain_axes}")
     if how.mode == "int4":
-        packed, sizes = next((names[c] for c in weight if c not in y), names[weight[0]]), _einsum_sizes(layer, weight, y, names)
+        packed, sizes = (
+            next((names[c] for c in weight if c not in y), names[weight[0]]),
+            _einsum_sizes(layer, weight, y, names),
+        )
         if packed in sizes:
             size = {packed: sizes[packed]}
             kernel_rule = rule(f"{plain_axes} -> kernel: {plain_axes}", Packed(packed), sizes=size)
@@ -312,6 +322,11 @@ def einsum_kernel(step: Step, weight: str, y: str) -> Array:
         scale = np.transpose(scale, [names.index(a) for a in order])
         return q / scale.reshape([q.shape[i] if a in names else 1 for i, a in enumerate(axes.split())])
     rows = math.prod(n for n, c in zip(q.shape, weight, strict=True) if c not in y)
-    flat = Step(step.attributes, {**step.tensors, f"{step.prefix}kernel": ("in out", q.reshape(rows, -1))}, step.args, step.out, step.prefix)
+    flat = Step(
+        step.attributes,
+        {**step.tensors, f"{step.prefix}kernel": ("in out", q.reshape(rows, -1))},
+        step.args,
+        step.out,
+        step.prefix,
+    )
     return quantized.dequantized(flat).reshape(q.shape)
-

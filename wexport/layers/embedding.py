@@ -54,7 +54,9 @@ def _table(layer: Keras, how: quantized.Policy, name: str, role: str, axes: str,
     if how.mode in (None, "float8"):
         return (Slot(name, rule(f"{axes} -> {role}: {axes}"), trainable=how.rank is None, tracked=True), *low)
     steps = (Packed("dim"),) if how.mode == "int4" else ()
-    table = Slot(name, rule(f"{axes} -> {role}: {axes}", *steps, sizes={"dim": dim} if steps else None), trainable=False)
+    table = Slot(
+        name, rule(f"{axes} -> {role}: {axes}", *steps, sizes={"dim": dim} if steps else None), trainable=False
+    )
     block = how.block is not None
     scale = "token group" if block else "token"
     found = [table, *low, Slot(f"{name}_scale", rule(f"{scale} -> {role}_scale: {scale}"), trainable=False)]
@@ -69,7 +71,13 @@ def _reverse(layer: Keras, how: quantized.Policy, dim: int) -> list[Slot]:
     if how.mode in (None, "float8"):
         return [Slot(name, rule(f"dim token -> {role}: dim token"))]
     steps = (Packed("dim"),) if how.mode == "int4" else ()
-    found = [Slot(name, rule(f"dim token -> {role}: dim token", *steps, sizes={"dim": dim} if steps else None), trainable=False)]
+    found = [
+        Slot(
+            name,
+            rule(f"dim token -> {role}: dim token", *steps, sizes={"dim": dim} if steps else None),
+            trainable=False,
+        )
+    ]
     scale = "group token" if how.block is not None else "token"
     found.append(Slot(f"{name}_scale", rule(f"{scale} -> {role}_scale: {scale}"), trainable=False))
     if how.block is not None:
@@ -108,5 +116,3 @@ def _compute_embedding(step: Step) -> Any:
         return y if cap is None else np.tanh(y / cap) * cap
     x = step.x.astype(np.int64)
     return {"y": table[x], "mask": x != 0}
-
-

@@ -103,7 +103,9 @@ class Keras:
     def child(self, config: Json) -> Keras:
         """A layer inside this one's config."""
         if not isinstance(config, Mapping) or not isinstance(config.get("class_name"), str):
-            raise LayoutError(f"{self.name}: {self.class_name} config: a layer was expected, found {str(config)[:60]!r}")
+            raise LayoutError(
+                f"{self.name}: {self.class_name} config: a layer was expected, found {str(config)[:60]!r}"
+            )
         inner = config.get("config")
         if not isinstance(inner, Mapping):
             inner = {"layers": inner}
@@ -175,10 +177,10 @@ class Stored:
     """What a room makes of a Keras layer.
 
     `call` are the names of the positional arguments of a call, in wexport's words; a trailing `*` takes all
-    that are left, several words in one name are the roles of the items of one list. `mask` says what becomes of an implicit mask, see `readers/keras/masks.py`. `takes_mask`
-    says that computing uses it. `roles` are the outputs. `derive` gives attributes that only the arrays tell,
-    `bind` what an operation is, from the arguments of its call (None: unknown after all). `ghosts` counts entries of
-    `get_weights()` that no array stands for.
+    that are left, several words in one name are the roles of the items of one list. `mask` says what becomes of an
+    implicit mask, see `readers/keras/masks.py`; `takes_mask` that computing uses it. `roles` are the outputs. `derive`
+    gives attributes that only the arrays tell, `bind` what an operation is, from the arguments of its call (None:
+    unknown after all). `ghosts` counts entries of `get_weights()` that no array stands for.
     """
 
     kind: str
@@ -245,13 +247,24 @@ def is_builtin(config: Mapping[str, Json]) -> bool:
     module = config.get("module")
     if isinstance(registered, str) and ">" in registered:
         return registered.startswith("Keras>")
-    return not isinstance(module, str) or module.startswith(("keras.", "tf_keras.", "tensorflow.")) or module in {
-        "keras",
-        "builtins",
-    }
+    return (
+        not isinstance(module, str)
+        or module.startswith(("keras.", "tf_keras.", "tensorflow."))
+        or module
+        in {
+            "keras",
+            "builtins",
+        }
+    )
 
 
-def rule(text: str, *steps: Step, at: Mapping[str, str] | None = None, sizes: Mapping[str, int] | None = None, **labels: Sequence[str]) -> Rule:
+def rule(
+    text: str,
+    *steps: Step,
+    at: Mapping[str, str] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    **labels: Sequence[str],
+) -> Rule:
     """A layout rule with its labels, steps and sizes."""
     return replace(Rule.parse(text, **labels), at=at or {}, sizes=sizes or {}, steps=steps)
 
@@ -272,7 +285,8 @@ def plain(found: Json, code: bool = False, depth: int = 0) -> Json:
         if code and name == "__lambda__":
             return "code (not read)"
         return {
-            str(k): "code (not read)" if code and k in {"function", "mode", "output_shape", "mask", "fn"} and _is_code(v)
+            str(k): "code (not read)"
+            if code and k in {"function", "mode", "output_shape", "mask", "fn"} and _is_code(v)
             else plain(v, code, depth + 1)
             for k, v in found.items()
         }

@@ -30,7 +30,8 @@ _BINARY = {
 }  # fmt: skip
 _UNARY = {
     "absolute": "abs", "neg": "negative", "ceiling": "ceil", "inv": "reciprocal", "asin": "arcsin", "acos": "arccos",
-    "atan": "arctan", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "is_nan": "isnan", "invert": "logical_not",
+    "atan": "arctan", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "is_nan": "isnan",
+    "invert": "logical_not",
 }  # fmt: skip
 _COMPARE = {
     "notequal": "not_equal", "and": "logical_and", "or": "logical_or", "xor": "logical_xor", "eq": "equal",
@@ -39,7 +40,7 @@ _COMPARE = {
 }  # fmt: skip
 
 
-class Unknown(Exception):
+class UnknownOperationError(Exception):
     """An operation, or a way of calling it, that is not in the table."""
 
 
@@ -47,7 +48,7 @@ def bound(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], major: int)
     """An operation by its name, with the arguments of its call.
 
     Raises:
-        Unknown: it is not in the table.
+        UnknownOperationError: it is not in the table.
     """
     call = _Call(list(args), {k: v for k, v in kwargs.items() if k not in {"name", "dtype_policy", "trainable"}})
     if name in _BINARY:
@@ -59,7 +60,9 @@ def bound(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], major: int)
     if name in UNARY or name in _UNARY:
         return "unary", {"function": _UNARY.get(name, name)}, {"x": call.take("x", "input", "a", "value")}
     reduced = name.removeprefix("reduce_")
-    reduced = {"amax": "max", "amin": "min", "variance": "var", "arg_max": "argmax", "arg_min": "argmin"}.get(reduced, reduced)
+    reduced = {"amax": "max", "amin": "min", "variance": "var", "arg_max": "argmax", "arg_min": "argmin"}.get(
+        reduced, reduced
+    )
     if reduced in REDUCE:
         return _reduce(reduced, call)
     if name in _SPECIAL:
@@ -67,7 +70,7 @@ def bound(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], major: int)
     function = {"softmax_v2": "softmax", "leaky_relu": "leaky_relu", "log_softmax_v2": "log_softmax"}.get(name, name)
     if function in FUNCTIONS or function in {"relu6", "swish", "hard_swish"}:
         return _activation(function, call, major)
-    raise Unknown(name)
+    raise UnknownOperationError(name)
 
 
 class _Call:
@@ -85,7 +88,7 @@ class _Call:
     def number(self, *names: str, default: Any = None) -> Any:
         found = plain(self.take(*names, default=default))
         if isinstance(found, Tensor):
-            raise Unknown("an argument that is computed")
+            raise UnknownOperationError("an argument that is computed")
         return found
 
     def ints(self, *names: str) -> list[int] | None:
@@ -94,7 +97,7 @@ class _Call:
             return None
         items = found if isinstance(found, list) else [found]
         if not all(isinstance(i, int | float) for i in items):
-            raise Unknown("an axis that is no number")
+            raise UnknownOperationError("an axis that is no number")
         return [int(i) for i in items]
 
 
@@ -116,7 +119,9 @@ def _activation(name: str, call: _Call, major: int) -> Bound:
         found["axis"] = -1 if axis is None else axis
     if "approximate" in found:
         found["approximate"] = bool(call.number("approximate", default=name == "gelu" and major > 2))
-    if name == "relu" and (limits := {k: call.kwargs[k] for k in ("max_value", "negative_slope", "threshold") if call.kwargs.get(k)}):
+    if name == "relu" and (
+        limits := {k: call.kwargs[k] for k in ("max_value", "negative_slope", "threshold") if call.kwargs.get(k)}
+    ):
         found = {
             "name": "bounded_relu",
             "max_value": limits.get("max_value"),
@@ -141,7 +146,7 @@ def _reshape(call: _Call) -> Bound:
     x = call.take("tensor", "x")
     shape = call.ints("shape", "newshape")
     if shape is None:
-        raise Unknown("reshape")
+        raise UnknownOperationError("reshape")
     if shape and shape[0] == -1 and -1 not in shape[1:]:
         return "reshape", {"shape": shape[1:]}, {"x": x}
     return "reshape_all", {"shape": shape}, {"x": x}
@@ -197,7 +202,7 @@ def _index(item: Any) -> Json:
         return item
     if item == "..." or item is Ellipsis:
         return "..."
-    raise Unknown("an index that is computed")
+    raise UnknownOperationError("an index that is computed")
 
 
 def _where(call: _Call) -> Bound:
@@ -207,7 +212,7 @@ def _where(call: _Call) -> Bound:
 def _matmul(call: _Call) -> Bound:
     pair = (call.take("a", "x1", "x"), call.take("b", "x2", "y"))
     if any(call.kwargs.get(k) for k in ("transpose_a", "transpose_b", "adjoint_a", "adjoint_b")):
-        raise Unknown("matmul of a transposed operand")
+        raise UnknownOperationError("matmul of a transposed operand")
     return "matmul", {}, {"x": pair}
 
 
@@ -223,7 +228,7 @@ def _gather(call: _Call) -> Bound:
     x, indices = call.take("params", "x"), call.take("indices")
     axis = call.number("axis", default=0)
     if axis is None:
-        raise Unknown("take without an axis")
+        raise UnknownOperationError("take without an axis")
     return "gather", {"axis": int(axis)}, {"x": x, "indices": indices}
 
 
@@ -248,7 +253,7 @@ def _pad(call: _Call) -> Bound:
     x = call.take("tensor", "x")
     pads = call.number("paddings", "pad_width")
     if str(call.kwargs.get("mode", "constant")).lower() != "constant":
-        raise Unknown("padding by reflection")
+        raise UnknownOperationError("padding by reflection")
     return "pad_all", {"pads": pads, "value": float(call.number("constant_values", default=0) or 0)}, {"x": x}
 
 
@@ -256,7 +261,7 @@ def _cumsum(call: _Call) -> Bound:
     x = call.take("x")
     axis = call.number("axis", default=0)
     if axis is None or call.kwargs.get("exclusive") or call.kwargs.get("reverse"):
-        raise Unknown("cumsum")
+        raise UnknownOperationError("cumsum")
     return "cumulative_sum", {"axis": int(axis)}, {"x": x}
 
 
@@ -264,7 +269,7 @@ def _normalize(call: _Call) -> Bound:
     x = call.take("x")
     axis = call.ints("axis", "dim")
     if call.kwargs.get("order", 2) != 2 or axis is None:
-        raise Unknown("normalize")
+        raise UnknownOperationError("normalize")
     return "l2_normalize", {"axis": axis, "epsilon": 1e-12}, {"x": x}
 
 
@@ -285,11 +290,11 @@ _SPECIAL: dict[str, Callable[[_Call], Bound]] = {
     "concat": _concat, "concatenate": _concat, "concat_v2": _concat, "stack": _stack, "pack": _stack,
     "reshape": _reshape, "transpose": _permuted, "expand_dims": _axes_op("expand_dims", None),
     "squeeze": _axes_op("squeeze", None), "cast": _cast, "clip": _clip, "clip_by_value": _clip, "split": _split,
-    "get_item": _getitem, "getitem": _getitem, "slice_op": _getitem, "where": _where, "select_v2": _where, "matmul": _matmul,
-    "batch_mat_mul_v2": _matmul, "batch_mat_mul": _matmul, "mat_mul": _matmul, "einsum": _einsum, "gather": _gather,
-    "take": _gather, "one_hot": _one_hot, "repeat": _repeat, "tile": _tile, "flip": _axes_op("flip", None),
-    "reverse": _axes_op("flip", None), "pad": _pad, "cumsum": _cumsum, "identity": _same, "stop_gradient": _same,
-    "l2_normalize": _normalize, "normalize": _normalize, "add_n": _addition,
+    "get_item": _getitem, "getitem": _getitem, "slice_op": _getitem, "where": _where, "select_v2": _where,
+    "matmul": _matmul, "batch_mat_mul_v2": _matmul, "batch_mat_mul": _matmul, "mat_mul": _matmul, "einsum": _einsum,
+    "gather": _gather, "take": _gather, "one_hot": _one_hot, "repeat": _repeat, "tile": _tile,
+    "flip": _axes_op("flip", None), "reverse": _axes_op("flip", None), "pad": _pad, "cumsum": _cumsum, "identity": _same,
+    "stop_gradient": _same, "l2_normalize": _normalize, "normalize": _normalize, "add_n": _addition,
 }  # fmt: skip
 
 
@@ -352,20 +357,7 @@ def _node_call(op: str, inputs: list[Any], attr: Mapping[str, Any]) -> tuple[Seq
         return int((attr.get(key) or {}).get("i", 0))
 
     if op == "StridedSlice":
-        begin, end, steps = (list(v) for v in inputs[1:4])
-        index: list[Json] = []
-        for i, (a, b, s) in enumerate(zip(begin, end, steps, strict=True)):
-            bit = 1 << i
-            if number("ellipsis_mask") & bit:
-                index.append("...")
-            elif number("new_axis_mask") & bit:
-                index.append(None)
-            elif number("shrink_axis_mask") & bit:
-                index.append(a)
-            else:
-                start, stop = (None if number("begin_mask") & bit else a), (None if number("end_mask") & bit else b)
-                index.append({"start": start, "stop": stop, "step": s})
-        return [inputs[0]], {"key": index}
+        return [inputs[0]], {"key": _strided_key(inputs, number)}
     if op in {"ConcatV2", "Concat"}:
         axis = inputs.pop(-1 if op == "ConcatV2" else 0)
         return [inputs], {"axis": axis}
@@ -386,6 +378,23 @@ def _node_call(op: str, inputs: list[Any], attr: Mapping[str, Any]) -> tuple[Seq
     return inputs, kwargs
 
 
+def _strided_key(inputs: list[Any], number: Callable[[str], int]) -> list[Json]:
+    """A slice's begin, end and strides, with the masks that change what an entry means, as an index."""
+    index: list[Json] = []
+    for i, (a, b, s) in enumerate(zip(*(list(v) for v in inputs[1:4]), strict=True)):
+        bit = 1 << i
+        if number("ellipsis_mask") & bit:
+            index.append("...")
+        elif number("new_axis_mask") & bit:
+            index.append(None)
+        elif number("shrink_axis_mask") & bit:
+            index.append(a)
+        else:
+            start, stop = (None if number("begin_mask") & bit else a), (None if number("end_mask") & bit else b)
+            index.append({"start": start, "stop": stop, "step": s})
+    return index
+
+
 def _bindable(layer: Keras, name: str, arrange: Callable[..., tuple[Sequence[Any], Mapping[str, Any]]]) -> Stored:
     """What an operation is comes out only with the arguments of its call."""
 
@@ -393,8 +402,7 @@ def _bindable(layer: Keras, name: str, arrange: Callable[..., tuple[Sequence[Any
         try:
             placed, named_args = arrange(args, kwargs)
             return bound(name, placed, named_args, layer.era.major)
-        except (Unknown, TypeError, ValueError, KeyError, IndexError, StopIteration, AttributeError):
+        except (UnknownOperationError, TypeError, ValueError, KeyError, IndexError, StopIteration, AttributeError):
             return None
 
     return Stored("unknown", unknown(layer).attributes, bind=bind, mask="pass" if name in {"identity"} else "stop")
-

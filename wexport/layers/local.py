@@ -103,7 +103,9 @@ def _compute_local(step: Step) -> Array:
 def _by_matrix(step: Step, x: Array) -> Array:
     a = step.attributes
     sizes, filters = x.shape[1:-1], a["filters"]
-    lengths = [window_length(n, k, s, a["padding"]) or 0 for n, k, s in zip(sizes, a["kernel_size"], a["strides"], strict=True)]
+    lengths = [
+        window_length(n, k, s, a["padding"]) or 0 for n, k, s in zip(sizes, a["kernel_size"], a["strides"], strict=True)
+    ]
     matrix = np.zeros((*sizes, x.shape[-1], *lengths, filters))
     if a["implementation"] == 2:
         mask = np.zeros((*sizes, *lengths), dtype=bool)
@@ -135,6 +137,10 @@ def _entries(sizes: Sequence[int], lengths: Sequence[int], channels: int, filter
     first = a["data_format"] == "channels_first"
     for inside, outside in _pairs(sizes, lengths, a):
         for i, o in itertools.product(range(channels), range(filters)):
-            out = np.ravel_multi_index((o, *outside) if first else (*outside, o), (filters, *lengths) if first else (*lengths, filters))
-            inner = np.ravel_multi_index((i, *inside) if first else (*inside, i), (channels, *sizes) if first else (*sizes, channels))
+            out = np.ravel_multi_index(
+                (o, *outside) if first else (*outside, o), (filters, *lengths) if first else (*lengths, filters)
+            )
+            inner = np.ravel_multi_index(
+                (i, *inside) if first else (*inside, i), (channels, *sizes) if first else (*sizes, channels)
+            )
             yield int(out), int(inner), (*inside, i), (*outside, o)

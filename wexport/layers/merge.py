@@ -85,7 +85,7 @@ def _merge(layer: Keras) -> Stored:
     return unknown(layer)
 
 
-# -- elementwise ---------------------------------------------------------------------------------------------------
+# -- elementwise -------------------------------------------------------------------------------------------------------
 
 
 def full_shape(arg: Any) -> tuple[Dim, ...] | None:
@@ -150,7 +150,7 @@ def _operands(step: Step) -> list[Array]:
 def register_elementwise(name: str) -> None:
     """Sign in what an elementwise kind computes."""
 
-    def compute(step: Step) -> dict[str, Array]:
+    def compute(step: Step) -> dict[str, Array | None]:
         xs, masks = _operands(step), step.args.get("mask")
         given = list(masks) if isinstance(masks, tuple) else [None] * len(xs)
         if step.attributes.get("masked") and any(m is not None for m in given):
@@ -172,7 +172,9 @@ for _name in ELEMENTWISE:
 
 def _masked(name: str, xs: Sequence[Array], masks: Sequence[Array | None]) -> Array:
     """Keras 3: what is masked does not take part (merging/base_merge.py, multiply.py)."""
-    full = [None if m is None else np.broadcast_to(np.expand_dims(m, -1), x.shape) for x, m in zip(xs, masks, strict=True)]
+    full = [
+        None if m is None else np.broadcast_to(np.expand_dims(m, -1), x.shape) for x, m in zip(xs, masks, strict=True)
+    ]
     if name == "multiply":
         y = np.ones_like(xs[0])
         for x, m in zip(xs, full, strict=True):
@@ -197,7 +199,7 @@ def joined_mask(how: str | None, masks: Sequence[Array | None]) -> Array | None:
     return np.asarray((np.logical_or if how == "any" else np.logical_and).reduce(present))
 
 
-# -- concatenation ---------------------------------------------------------------------------------------------------
+# -- concatenation -----------------------------------------------------------------------------------------------------
 
 
 def feature_axis(axis: int, rank: int) -> int | None:
@@ -213,10 +215,7 @@ def _concat_flow(f: Flow) -> Mapping[str, Value]:
     if len(ranks) != 1 or -1 in ranks:
         return {"y": f.source(None), "mask": f.source(None, "mask", dtype="bool")}
     axis = feature_axis(f.attributes["axis"], values[0].rank)
-    if axis is None:
-        y = Value(values[0].shape, values[0].dtype)
-    else:
-        y = concat(values, axis)
+    y = Value(values[0].shape, values[0].dtype) if axis is None else concat(values, axis)
     return {"y": y, "mask": f.source((y.shape or ())[:1], "mask", dtype="bool")}
 
 
@@ -234,10 +233,11 @@ def _compute_concat(step: Step) -> dict[str, Array | None]:
         else:
             wide.append(np.broadcast_to(np.expand_dims(np.asarray(m, bool), -1), x.shape) if m.ndim < x.ndim else m)
     whole = np.concatenate(wide, axis=axis)
-    return {"y": y, "mask": whole.any(axis=-1) if step.attributes.get("mask_rule") == "any" else whole.all(axis=-1)}
+    joined = np.any if step.attributes.get("mask_rule") == "any" else np.all
+    return {"y": y, "mask": np.asarray(joined(whole, axis=-1))}
 
 
-# -- dot products ----------------------------------------------------------------------------------------------------
+# -- dot products ------------------------------------------------------------------------------------------------------
 
 
 @flow("dot")
@@ -255,12 +255,19 @@ def _compute_dot(step: Step) -> Array:
     a, b = step.xs
     i, j = (k % v.ndim for k, v in zip(step.attributes["axes"], (a, b), strict=True))
     if step.attributes["normalize"] and not step.attributes["keep"]:
-        a, b = (v / np.sqrt(np.maximum((v * v).sum(axis=k, keepdims=True), step.attributes["epsilon"])) for v, k in ((a, i), (b, j)))
+        a, b = (
+            v / np.sqrt(np.maximum((v * v).sum(axis=k, keepdims=True), step.attributes["epsilon"]))
+            for v, k in ((a, i), (b, j))
+        )
     letters = "abcdefghijklmnopqrstuvw"
     left = ["z", *letters[: a.ndim - 1]]
     right = ["z", *letters[a.ndim - 1 : a.ndim + b.ndim - 2]]
     right[j] = left[i]
-    out = ["z", *(c for k, c in enumerate(left) if k not in (0, i)), *(c for k, c in enumerate(right) if k not in (0, j))]
+    out = [
+        "z",
+        *(c for k, c in enumerate(left) if k not in (0, i)),
+        *(c for k, c in enumerate(right) if k not in (0, j)),
+    ]
     text = f"{''.join(left)},{''.join(right)}->{''.join(out)}"
     y = np.einsum(text, a, b)
     if step.attributes["normalize"] and step.attributes["keep"]:
@@ -268,4 +275,3 @@ def _compute_dot(step: Step) -> Array:
         y = y / np.maximum(below, step.attributes["epsilon"])
     y = y[:, None] if y.ndim == 1 else y
     return y[:, None] if step.attributes["keep"] else y
-

@@ -14,7 +14,7 @@ Sources: keras/src/layers/normalization, preprocessing/normalization.py (3.15.1,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -70,7 +70,7 @@ def _words(layer: Keras, axes: Sequence[int], n: int) -> list[str]:
     return [f"axis_{i + 1}" for i in range(n)]
 
 
-# -- batch -------------------------------------------------------------------------------------------------------
+# -- batch -------------------------------------------------------------------------------------------------------------
 
 
 @keras("BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization")
@@ -144,7 +144,7 @@ def _compute_batch(step: Step) -> Array:
     return _scaled(step, (x - mean) / np.sqrt(variance + eps), a["axis"])
 
 
-# -- layer, RMS, group, unit -------------------------------------------------------------------------------------
+# -- layer, RMS, group, unit -------------------------------------------------------------------------------------------
 
 
 @keras("LayerNormalization")
@@ -184,7 +184,11 @@ def _group(layer: Keras) -> Stored:
         slots.append(Slot("gamma", rule("channel -> scale: channel")))
     if layer.flag("center", default=True):
         slots.append(Slot("beta", rule("channel -> offset: channel")))
-    attributes = {"axis": axes_of(layer, "axis")[0], "groups": layer.integer("groups"), "epsilon": layer.number("epsilon", default=1e-3)}
+    attributes = {
+        "axis": axes_of(layer, "axis")[0],
+        "groups": layer.integer("groups"),
+        "epsilon": layer.number("epsilon", default=1e-3),
+    }
     return Stored("group_norm", attributes, tuple(slots), mask="pass")
 
 
@@ -251,7 +255,7 @@ def _compute_unit(step: Step) -> Array:
     return np.asarray(x / np.sqrt(np.maximum(square, a["epsilon"])))
 
 
-# -- fixed statistics --------------------------------------------------------------------------------------------
+# -- fixed statistics --------------------------------------------------------------------------------------------------
 
 
 @keras("Normalization")
@@ -299,7 +303,7 @@ def _compute_normalization(step: Step) -> Array:
     return x * deviation + found[0] if a["invert"] else (x - found[0]) / deviation
 
 
-# -- spectral ----------------------------------------------------------------------------------------------------
+# -- spectral ----------------------------------------------------------------------------------------------------------
 
 
 @keras("SpectralNormalization")
@@ -310,7 +314,12 @@ def _spectral(layer: Keras) -> Stored:
     if not inner.known or kernel is None:
         return unknown(layer)
     below = [s.below("layer") for s in inner.slots]
-    twin = replace(kernel, path="", copy_of=f"layer/{kernel.path}/{kernel.name}" if kernel.path else f"layer/{kernel.name}")
+    twin = replace(
+        kernel, path="", copy_of=f"layer/{kernel.path}/{kernel.name}" if kernel.path else f"layer/{kernel.name}"
+    )
     vector = Slot("vector_u", rule("1 out -> vector_u: out"), trainable=False)
-    attributes = {**inner.attributes, "spectral_normalization": {"power_iterations": layer.get("power_iterations", default=1)}}
+    attributes = {
+        **inner.attributes,
+        "spectral_normalization": {"power_iterations": layer.get("power_iterations", default=1)},
+    }
     return replace(inner, attributes=attributes, slots=(twin, vector, *below))

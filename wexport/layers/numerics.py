@@ -126,7 +126,7 @@ def apply(activation: Mapping[str, Any], x: Array) -> Array:
     return FUNCTIONS[activation["name"]](x, **parameters)
 
 
-# -- windows ---------------------------------------------------------------------------------------------------
+# -- windows -----------------------------------------------------------------------------------------------------------
 
 
 def window_padding(padding: Any, n: int, size: int, stride: int, dilation: int = 1) -> tuple[int, int]:
@@ -139,7 +139,9 @@ def window_padding(padding: Any, n: int, size: int, stride: int, dilation: int =
     return (reach - 1, 0) if padding == "causal" else (0, 0)
 
 
-def paddings(padding: Any, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> list[tuple[int, int]]:
+def paddings(
+    padding: Any, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]
+) -> list[tuple[int, int]]:
     """The zeros for every spatial axis; explicit ones are passed through."""
     if not isinstance(padding, str):
         return [(int(low), int(high)) for low, high in padding]
@@ -148,7 +150,9 @@ def paddings(padding: Any, sizes: Sequence[int], kernel: Sequence[int], strides:
 
 def windows(x: Array, kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> Array:
     """Every window of x `[batch, *spatial, channel]`: `[batch, *position, *offset, channel]`."""
-    positions = [(n - (k - 1) * d - 1) // s + 1 for n, k, s, d in zip(x.shape[1:-1], kernel, strides, dilation, strict=True)]
+    positions = [
+        (n - (k - 1) * d - 1) // s + 1 for n, k, s, d in zip(x.shape[1:-1], kernel, strides, dilation, strict=True)
+    ]
     steps = x.strides
     return np.lib.stride_tricks.as_strided(
         x,
@@ -163,7 +167,9 @@ def windows(x: Array, kernel: Sequence[int], strides: Sequence[int], dilation: S
     )
 
 
-def conv(x: Array, kernel: Array, strides: Sequence[int], padding: Any, dilation: Sequence[int], groups: int = 1) -> Array:
+def conv(
+    x: Array, kernel: Array, strides: Sequence[int], padding: Any, dilation: Sequence[int], groups: int = 1
+) -> Array:
     """Cross-correlation: x `[batch, *spatial, in]`, kernel `[*offset, in / groups, out]`."""
     rank = kernel.ndim - 2
     pads = paddings(padding, x.shape[1:-1], kernel.shape[:rank], strides, dilation)
@@ -187,7 +193,9 @@ def depthwise_conv(x: Array, kernel: Array, strides: Sequence[int], padding: Any
     return y.reshape(*y.shape[:-2], -1)
 
 
-def transposed_length(n: int, size: int, stride: int, padding: Any, output_padding: int | None, dilation: int = 1) -> int:
+def transposed_length(
+    n: int, size: int, stride: int, padding: Any, output_padding: int | None, dilation: int = 1
+) -> int:
     """The length that a transposed convolution gives (keras/src/utils: deconv_output_length).
 
     A pair as `padding` says how much is cut off before and after.
@@ -219,7 +227,10 @@ def transposed_conv(
     full = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(spatial, strides, kernel.shape, dilation, strict=False)]
     y = np.zeros((x.shape[0], *full, kernel.shape[-1]), dtype=np.float64)
     for offset in itertools.product(*(range(k) for k in kernel.shape[:rank])):
-        place = [slice(o * d, o * d + (n - 1) * s + 1, s) for o, d, n, s in zip(offset, dilation, spatial, strides, strict=True)]
+        place = [
+            slice(o * d, o * d + (n - 1) * s + 1, s)
+            for o, d, n, s in zip(offset, dilation, spatial, strides, strict=True)
+        ]
         y[(slice(None), *place)] += x @ kernel[offset]
     for axis in range(rank):
         want = lengths[axis] if lengths else transposed_length(
@@ -228,7 +239,11 @@ def transposed_conv(
         )  # fmt: skip
         before = max(full[axis] - want, 0) // 2 if padding == "same" else 0
         before = before if isinstance(padding, str) else padding[axis][0]
-        y = np.take(np.pad(y, _one(y.ndim, axis + 1, max(0, before + want - full[axis]))), range(before, before + want), axis + 1)
+        y = np.take(
+            np.pad(y, _one(y.ndim, axis + 1, max(0, before + want - full[axis]))),
+            range(before, before + want),
+            axis + 1,
+        )
     return y
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,11 @@ def _own(f: Flow) -> Mapping[str, Value]:
 def _own_shape(f: Flow) -> Sequence[Dim] | None:
     a, operands = f.attributes, f.args.get("x")
     every = operands if isinstance(operands, tuple) else (operands,)
-    shapes = [full_shape(v) for v in (*every, f.args.get("y"), f.args.get("condition"), f.args.get("indices")) if v is not None]
+    shapes = [
+        full_shape(v)
+        for v in (*every, f.args.get("y"), f.args.get("condition"), f.args.get("indices"))
+        if v is not None
+    ]
     known = [s for s in shapes if s is not None]
     if len(known) < len(shapes):
         return None
@@ -122,7 +127,9 @@ def _einsum_shape(equation: str, shapes: Sequence[Sequence[Dim]]) -> Sequence[Di
 @flow("reduce")
 def _reduce_flow(f: Flow) -> Mapping[str, Value]:
     a, x = f.attributes, f.x
-    dtype = {"any": "bool", "all": "bool", "argmax": "int64", "argmin": "int64"}.get(a["function"], x.dtype or "float32")
+    dtype = {"any": "bool", "all": "bool", "argmax": "int64", "argmin": "int64"}.get(
+        a["function"], x.dtype or "float32"
+    )
     if x.shape is None:
         return {"y": f.source(None, dtype=dtype)}
     rank = len(x.shape) + 1
@@ -228,7 +235,9 @@ def _slice_flow(f: Flow) -> Mapping[str, Value]:
 
 
 def _is_whole(item: Json) -> bool:
-    return isinstance(item, Mapping) and item["start"] in (None, 0) and item["stop"] is None and item["step"] in (None, 1)
+    return (
+        isinstance(item, Mapping) and item["start"] in (None, 0) and item["stop"] is None and item["step"] in (None, 1)
+    )
 
 
 def _expanded(index: Sequence[Json], rank: int) -> list[Json] | None:
@@ -279,11 +288,11 @@ def _split_flow(f: Flow) -> Mapping[str, Value]:
     if n is None or place is None:
         return {role: Value(None, x.dtype) for role in f.names}
     edges = cuts(n, a["sizes"])
-    pieces = [cut(x, place, low, high) for low, high in zip(edges, edges[1:], strict=False)]
+    pieces = [cut(x, place, low, high) for low, high in pairwise(edges)]
     return {("y" if i == 0 else f"y_{i}"): p for i, p in enumerate(pieces)}
 
 
-# -- computing -----------------------------------------------------------------------------------------------------------
+# -- computing ---------------------------------------------------------------------------------------------------------
 
 
 @computes("unary")

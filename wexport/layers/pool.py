@@ -48,12 +48,9 @@ def _windowed(layer: Keras) -> Stored:
     n = _WINDOWED[layer.class_name]
     size = layer.numbers(n, "pool_size", "pool_length", default=2)
     given = layer.get("strides", "stride")
-    attributes = {
-        "size": size,
-        "strides": size if given is None else layer.numbers(n, "strides", "stride"),
-        "data_format": _format(layer),
-    }
-    attributes["padding"] = _padding(layer, size, attributes["strides"])
+    strides = size if given is None else layer.numbers(n, "strides", "stride")
+    padding = _padding(layer, size, strides)
+    attributes = {"size": size, "strides": strides, "data_format": _format(layer), "padding": padding}
     return Stored(f"{_what(layer)}_pool", attributes)
 
 

@@ -23,20 +23,43 @@ from wexport.features import Dim, Value, resample
 from wexport.layers.activation import unchanged
 from wexport.layers.conv import channel_axis, channels_last, restored
 from wexport.layers.keras import Keras, Slot, Stored, keras, plain, rule
-from wexport.layers.registry import ANY, BOOL, FORMAT, INT, NUMBER, TEXT, Flow, computes, equations, flow, kind, optional
+from wexport.layers.registry import (
+    ANY,
+    BOOL,
+    FORMAT,
+    INT,
+    NUMBER,
+    TEXT,
+    Flow,
+    computes,
+    equations,
+    flow,
+    kind,
+    optional,
+)
 from wexport.layers.shape import linear
 from wexport.layers.step import Step, Terms
 from wexport.model import Json
 
 Array = NDArray[Any]
 
-_ENCODED: dict[str, Json] = dict(output_mode=TEXT)
-kind("lookup", vocabulary=optional(ANY), mask_token=ANY, oov_tokens=INT, invert=BOOL, depth=optional(INT), idf=optional(ANY), method=optional(ANY), **_ENCODED)
+_ENCODED: dict[str, Json] = {"output_mode": TEXT}
+kind(
+    "lookup",
+    vocabulary=optional(ANY),
+    mask_token=ANY,
+    oov_tokens=INT,
+    invert=BOOL,
+    depth=optional(INT),
+    idf=optional(ANY),
+    method=optional(ANY),
+    **_ENCODED,
+)
 kind(
     "text_vectorization", vocabulary=optional(ANY), standardize=ANY, split=ANY, ngrams=ANY, output_length=optional(INT),
     depth=optional(INT), idf=optional(ANY), **_ENCODED,
 )  # fmt: skip
-kind("discretization", boundaries=optional(ANY), bins=optional(INT), **_ENCODED)
+kind("discretization", boundaries=optional(ANY), bins=optional(INT), maybe={"truncates": BOOL}, **_ENCODED)
 kind("category_encoding", tokens=optional(INT), **_ENCODED)
 kind("hashing", bins=INT, mask_value=ANY, salt=ANY, crossed=BOOL, **_ENCODED)
 kind("resize", height=INT, width=INT, interpolation=TEXT, data_format=FORMAT, options=ANY)
@@ -45,7 +68,7 @@ kind("spectrogram", config=ANY)
 kind("fourier_features", units=INT, scale=optional(NUMBER))
 
 
-# -- vocabularies ----------------------------------------------------------------------------------------------------
+# -- vocabularies ------------------------------------------------------------------------------------------------------
 
 
 def _vocabulary(layer: Keras, special: int) -> Json:
@@ -102,7 +125,7 @@ def _text(layer: Keras) -> Stored:
         "idf": plain(layer.get("idf_weights")),
         "output_mode": mode,
     }
-    slots = ()
+    slots: tuple[Slot, ...] = ()
     if mode == "tf_idf":
         slots = (Slot("idf_weights", rule("token -> idf: token"), trainable=False, path="_lookup_layer"),)
     return Stored("text_vectorization", attributes, slots, ghosts=_ghosts(layer))
@@ -162,7 +185,9 @@ def _indices(step: Step, x: Array, oov: int, mask: Any) -> Array:
 def _compute_lookup(step: Step) -> Array:
     a, x = step.attributes, step.x
     if a["invert"]:
-        lead = (["" if a["mask_token"] is None else a["mask_token"]] if a["mask_token"] is not None else []) + ["[UNK]"] * a["oov_tokens"]
+        lead = (["" if a["mask_token"] is None else a["mask_token"]] if a["mask_token"] is not None else []) + [
+            "[UNK]"
+        ] * a["oov_tokens"]
         return np.array([*lead, *a["vocabulary"]])[x.astype(int)]
     numbers = _indices(step, x, a["oov_tokens"], a["mask_token"])
     y = encode(numbers, "count" if a["output_mode"] == "tf_idf" else a["output_mode"], a["depth"] or 0)
@@ -184,7 +209,7 @@ def _compute_text(step: Step) -> Array:
             text = text.lower()
         if a["standardize"] in {"lower_and_strip_punctuation", "strip_punctuation"}:
             text = re.sub(f"[{re.escape(string.punctuation)}]", "", text)
-        words = {"whitespace": text.split, "character": lambda t=text: list(t)}.get(a["split"], lambda t=text: [t])()  # type: ignore[misc]
+        words = text.split() if a["split"] == "whitespace" else list(text) if a["split"] == "character" else [text]
         rows.append(_ngrams(words, a["ngrams"]))
     if a["output_mode"] == "int":
         length = a["output_length"] or max(map(len, rows), default=0)
@@ -208,7 +233,7 @@ def _ngrams(words: Sequence[str], ngrams: Json) -> list[str]:
     return [" ".join(words[i : i + n]) for n in sizes for i in range(len(words) - n + 1)]
 
 
-# -- bins, categories, hashes ----------------------------------------------------------------------------------------
+# -- bins, categories, hashes ------------------------------------------------------------------------------------------
 
 
 @keras("Discretization")
@@ -217,6 +242,9 @@ def _discretization(layer: Keras) -> Stored:
     boundaries = [b for b in found if b != float("inf")] if isinstance(found, list) else None
     mode = str(layer.get("output_mode", default="int"))
     attributes = {"boundaries": boundaries, "bins": layer.get("num_bins"), "output_mode": mode}
+    if layer.era.major == 3 and str(plain(layer.get("dtype", default=""))).startswith("int"):
+        # `predict` casts x to the layer's type first (TFDataLayer.__call__, 3.0.5 to 3.11.3)
+        attributes["truncates"] = True
     adapted = boundaries is None and layer.era.tf
     slots = (Slot("summary", rule("row entry -> summary: row entry"), trainable=False),) if adapted else ()
     return Stored("discretization", attributes, slots)
@@ -241,13 +269,18 @@ def _compute_discretization(step: Step) -> Array:
         values, weights = step.weight("summary")
         share = np.cumsum(weights) / weights.sum()
         boundaries = np.interp(np.arange(1, a["bins"] + 1) / a["bins"], share, values)[:-1]
-    return encode(np.digitize(step.x.astype(np.float32), np.asarray(boundaries, np.float32)), a["output_mode"], len(boundaries) + 1)
+    x = np.trunc(step.x) if a.get("truncates") else step.x
+    found = np.digitize(x.astype(np.float32), np.asarray(boundaries, np.float32))
+    return encode(found, a["output_mode"], len(boundaries) + 1)
 
 
 @keras("CategoryEncoding")
 def _category(layer: Keras) -> Stored:
     mode = str(layer.get("output_mode", default="multi_hot"))
-    attributes = {"tokens": layer.get("num_tokens", "max_tokens"), "output_mode": {"binary": "multi_hot"}.get(mode, mode)}
+    attributes = {
+        "tokens": layer.get("num_tokens", "max_tokens"),
+        "output_mode": {"binary": "multi_hot"}.get(mode, mode),
+    }
     return Stored("category_encoding", attributes, call=("x", "count_weights"))
 
 

@@ -141,7 +141,11 @@ def _packed(sizes: Mapping[str, int]) -> Ruling:
 def _grouped_slots(how: Policy, sizes: Mapping[str, int]) -> tuple[Slot, ...]:
     steps = (Packed("out", signed=False),) if how.bits == 4 else ()
     found = [
-        Slot("quantized_kernel", rule("out in -> kernel: in out", *steps, sizes=sizes if steps else None), trainable=False),
+        Slot(
+            "quantized_kernel",
+            rule("out in -> kernel: in out", *steps, sizes=sizes if steps else None),
+            trainable=False,
+        ),
         Slot("kernel_scale", rule("out group -> kernel_scale: group out"), trainable=False),
         Slot("kernel_zero", rule("out group -> kernel_zero_point: group out"), trainable=False),
     ]
@@ -174,7 +178,7 @@ def lora_slots(how: Policy, name: str, inner: str, outer: str) -> tuple[Slot, ..
     )
 
 
-# -- computing -------------------------------------------------------------------------------------------------
+# -- computing ---------------------------------------------------------------------------------------------------------
 
 
 def kernel_term(terms: Terms, name: str = "kernel") -> str | None:
@@ -244,5 +248,5 @@ def float8(x: Array, scale: float) -> Array:
     """x rounded to what float8_e4m3fn can hold of x / scale."""
     import ml_dtypes
 
-    top = float(ml_dtypes.finfo(ml_dtypes.float8_e4m3fn).max)
+    top = 448.0  # the largest float8_e4m3fn
     return np.clip(x / scale, -top, top).astype(ml_dtypes.float8_e4m3fn).astype(np.float64) * scale

@@ -33,7 +33,10 @@ from wexport.model import Json
 Array = NDArray[Any]
 
 GATES = {"lstm": ("input", "forget", "cell", "output"), "gru": ("update", "reset", "candidate")}
-_OLD = {"lstm": {"i": "input", "c": "cell", "f": "forget", "o": "output"}, "gru": {"z": "update", "r": "reset", "h": "candidate"}}
+_OLD = {
+    "lstm": {"i": "input", "c": "cell", "f": "forget", "o": "output"},
+    "gru": {"z": "update", "r": "reset", "h": "candidate"},
+}
 BIASES = ("bias", "recurrent_bias")
 STATES = {"lstm": ("state_h", "state_c"), "gru": ("state_h",), "rnn": ("state_h",), "conv_lstm": ("state_h", "state_c")}
 _CLASSES = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn", "CuDNNLSTM": "lstm", "CuDNNGRU": "gru"}
@@ -45,16 +48,26 @@ def last_axis(_: Mapping[str, Any]) -> int:
     return -1
 
 
-_SEQUENCE: dict[str, Json] = dict(return_sequences=BOOL, return_state=BOOL, go_backwards=BOOL, masked_output=TEXT, axes=ANY)
-_WRAPPED: dict[str, Json] = dict(direction=TEXT, merge_mode=optional(TEXT), backward=ANY)
-_CELL: dict[str, Json] = dict(units=INT, activation=ACTIVATION)
+_SEQUENCE: dict[str, Json] = {
+    "return_sequences": BOOL, "return_state": BOOL, "go_backwards": BOOL, "masked_output": TEXT, "axes": ANY,
+}  # fmt: skip
+_WRAPPED: dict[str, Json] = {"direction": TEXT, "merge_mode": optional(TEXT), "backward": ANY}
+_CELL: dict[str, Json] = {"units": INT, "activation": ACTIVATION}
 kind("rnn", feature_axis=last_axis, maybe=_WRAPPED, **_CELL, **_SEQUENCE)
 kind("lstm", feature_axis=last_axis, maybe=_WRAPPED, recurrent_activation=ACTIVATION, **_CELL, **_SEQUENCE)
-kind("gru", feature_axis=last_axis, maybe=_WRAPPED, recurrent_activation=ACTIVATION, reset_after=BOOL, **_CELL, **_SEQUENCE)
+kind(
+    "gru",
+    feature_axis=last_axis,
+    maybe=_WRAPPED,
+    recurrent_activation=ACTIVATION,
+    reset_after=BOOL,
+    **_CELL,
+    **_SEQUENCE,
+)
 kind("stacked_rnn", feature_axis=last_axis, maybe=_WRAPPED, cells=ANY, state_order=ANY, **_SEQUENCE)
 
 
-# -- how Keras stores a cell -----------------------------------------------------------------------------------
+# -- how Keras stores a cell -------------------------------------------------------------------------------------------
 
 
 def _cell(layer: Keras, what: str, cudnn: bool = False) -> tuple[dict[str, Json], tuple[Slot, ...]]:
@@ -62,8 +75,12 @@ def _cell(layer: Keras, what: str, cudnn: bool = False) -> tuple[dict[str, Json]
     attributes: dict[str, Json] = {"units": layer.integer("units", "output_dim")}
     attributes["activation"] = activation(layer, "activation", default="tanh")
     if what != "rnn":
-        default = "sigmoid" if cudnn or layer.era.major > 2 or (layer.era.tf and layer.era.since(2, 3)) else "hard_sigmoid"
-        attributes["recurrent_activation"] = activation(layer, "recurrent_activation", "inner_activation", default=default)
+        default = (
+            "sigmoid" if cudnn or layer.era.major > 2 or (layer.era.tf and layer.era.since(2, 3)) else "hard_sigmoid"
+        )
+        attributes["recurrent_activation"] = activation(
+            layer, "recurrent_activation", "inner_activation", default=default
+        )
     if what == "gru":
         attributes["reset_after"] = cudnn or layer.flag("reset_after", default=False)
     if layer.era.major == 1:
@@ -115,7 +132,9 @@ def _old_slots(layer: Keras, what: str) -> tuple[Slot, ...]:
     parts = {"W": ("in unit", "kernel", "in (gate unit)"), "U": ("hidden unit", "recurrent", "hidden (gate unit)")}
     parts["b"] = ("unit", "bias", "(gate unit)")
     if what == "rnn":
-        return tuple(Slot(n, rule(f"{axes} -> {role}: {axes}"), splits=n == "W") for n, (axes, role, _) in parts.items())
+        return tuple(
+            Slot(n, rule(f"{axes} -> {role}: {axes}"), splits=n == "W") for n, (axes, role, _) in parts.items()
+        )
     if layer.get("consume_less") == "gpu":
         return tuple(
             Slot(n, rule(f"{fused} -> {{gate}}.{role}: {axes}", gate=GATES[what]), splits=n == "W")
@@ -213,10 +232,12 @@ def _stacked(layer: Keras, inner: Keras) -> Stored:
         **sequence,
     }
     roles = ("y", *order) if sequence["return_state"] else ("y",)
-    return Stored("stacked_rnn", attributes, tuple(slots), ("x", "initial_state*"), roles, mask="sequence", takes_mask=True)
+    return Stored(
+        "stacked_rnn", attributes, tuple(slots), ("x", "initial_state*"), roles, mask="sequence", takes_mask=True
+    )
 
 
-# -- both directions -------------------------------------------------------------------------------------------
+# -- both directions ---------------------------------------------------------------------------------------------------
 
 
 @keras("Bidirectional")
@@ -247,7 +268,7 @@ def _bidirectional(layer: Keras) -> Stored:
     return Stored(one.kind, attributes, tuple(slots), one.call, roles, one.mask, one.takes_mask)
 
 
-# -- shapes ----------------------------------------------------------------------------------------------------
+# -- shapes ------------------------------------------------------------------------------------------------------------
 
 
 def sequence_flow(f: Flow, units: int, states: list[tuple[str, int]]) -> Mapping[str, Value]:
@@ -281,7 +302,7 @@ def _stacked_flow(f: Flow) -> Mapping[str, Value]:
     return sequence_flow(f, cells[-1]["units"], states)
 
 
-# -- equations ---------------------------------------------------------------------------------------------------
+# -- equations ---------------------------------------------------------------------------------------------------------
 
 
 def _gate(terms: Terms, gate: str, hidden: str = "h") -> str:
@@ -303,7 +324,10 @@ def _lstm_lines(terms: Terms) -> list[str]:
 
 
 def _gru_lines(terms: Terms) -> list[str]:
-    z, r = (f"{k} = {terms.activation('recurrent_activation', _gate(terms, g))}" for k, g in (("z", "update"), ("r", "reset")))
+    z, r = (
+        f"{k} = {terms.activation('recurrent_activation', _gate(terms, g))}"
+        for k, g in (("z", "update"), ("r", "reset"))
+    )
     x, recurrent = terms.product("candidate.kernel"), terms.ref("candidate.recurrent")
     if terms.attributes.get("reset_after"):
         inner = f"h @ {recurrent}{terms.plus('candidate.recurrent_bias')}"
@@ -333,7 +357,8 @@ def directed(terms: Terms, lines: Any) -> list[str]:
     if a.get("direction") != "bidirectional":
         return list(lines(terms))
     result = []
-    for name, theirs in (("forward", {}), ("backward", a["backward"])):
+    none: Mapping[str, Json] = {}
+    for name, theirs in (("forward", none), ("backward", a["backward"])):
         result += [f"{name}:", *lines(terms.below(name, {**a, **theirs}))]
     how = {"concat": "concat(forward, backward)", "sum": "forward + backward", "ave": "(forward + backward) / 2"}
     how["mul"] = "forward * backward"
@@ -357,7 +382,7 @@ def _stacked_equations(terms: Terms) -> list[str]:
     return directed(terms, lines)
 
 
-# -- computing ---------------------------------------------------------------------------------------------------
+# -- computing ---------------------------------------------------------------------------------------------------------
 
 
 class Cell:
@@ -389,6 +414,7 @@ class Cell:
         return Step(self.a, {}, {}).activate(key, x)
 
     def __call__(self, x: Array, states: list[Array]) -> list[Array]:
+        """The states after a step of x, `[batch, in]`; the first of them is the output."""
         h = states[0]
         if self.what == "rnn":
             return [self._act("activation", self._term("", x, h))]
@@ -414,10 +440,12 @@ class Stack:
         self.place = [names.index(n) for n in self.order]
 
     def zeros(self, batch: int) -> list[Array]:
+        """States to begin with, `[batch, unit]` each."""
         sizes = [c.units for c in self.cells for _ in range(c.states)]
         return [np.zeros((batch, sizes[i])) for i in self.place]
 
     def __call__(self, x: Array, states: list[Array]) -> tuple[Array, list[Array]]:
+        """The output of a step of x, `[batch, in]`, and the states after it."""
         inner = [states[self.place.index(i)] for i in range(len(states))]
         result: list[Array] = []
         for cell in self.cells:
@@ -427,7 +455,9 @@ class Stack:
         return x, [result[i] for i in self.place]
 
 
-def run(step: Step, attributes: Mapping[str, Any], x: Array, advance: Any, states: list[Array], mask: Array | None) -> tuple[Array, list[Array]]:
+def run(
+    step: Step, attributes: Mapping[str, Any], x: Array, advance: Any, states: list[Array], mask: Array | None
+) -> tuple[Array, list[Array]]:
     """Run along the first axis behind the batch; `advance(x, states)` gives the output and the new states.
 
     Returns the output (of all steps or of the last) and the last states.
@@ -460,7 +490,8 @@ def both(step: Step, one: Any) -> dict[str, Array]:
     half = None if initial is None else len(initial) // 2
     found: dict[str, Array] = {}
     ys = []
-    for name, theirs in (("forward", {}), ("backward", a["backward"])):
+    none: Mapping[str, Json] = {}
+    for name, theirs in (("forward", none), ("backward", a["backward"])):
         own = {**a, **theirs}
         mine = None if initial is None else (initial[:half] if name == "forward" else initial[half:])
         y, states = one(step.below(name, own), own, mine)

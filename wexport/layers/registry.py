@@ -102,7 +102,9 @@ KINDS: dict[str, Kind] = {}
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def kind(*names: str, feature_axis: AxisRule | None = None, maybe: dict[str, Json] | None = None, **attributes: Json) -> None:
+def kind(
+    *names: str, feature_axis: AxisRule | None = None, maybe: dict[str, Json] | None = None, **attributes: Json
+) -> None:
     """Declare kinds that have these attributes; `maybe` are those that need not be there."""
     for name in names:
         KINDS[name] = Kind(name, attributes, maybe or {}, feature_axis)

@@ -125,7 +125,7 @@ def _compute_repeat(step: Step) -> Array:
     return np.repeat(step.x[:, None], step.attributes["times"], axis=1)
 
 
-# -- space ---------------------------------------------------------------------------------------------------------
+# -- space -------------------------------------------------------------------------------------------------------------
 
 
 def _rank(layer: Keras) -> int:
@@ -236,7 +236,7 @@ def linear(x: Array, axis: int, size: int, coordinates: str) -> Array:
     return np.take(x, low, axis) * (1 - weight) + np.take(x, high, axis) * weight
 
 
-# -- masking and rescaling -------------------------------------------------------------------------------------------
+# -- masking and rescaling ---------------------------------------------------------------------------------------------
 
 
 @keras("Masking")

@@ -90,7 +90,9 @@ class Step:
         """The same call seen from one of the layer's directions, cells or blocks."""
         merged = {**self.args, **args}
         prefix = f"{self.prefix}{prefix}."
-        return Step(self.attributes if attributes is None else attributes, self.tensors, merged, self.out, prefix, self.kind)
+        return Step(
+            self.attributes if attributes is None else attributes, self.tensors, merged, self.out, prefix, self.kind
+        )
 
     def has(self, name: str) -> bool:
         """Whether there is a tensor of this name."""
@@ -109,9 +111,13 @@ class Step:
         """A kernel with its rows in the order of x's features, put together from its parts."""
         reads = self.attributes.get("reads") or ()
         whole = self.tensors.get(self.prefix + name)
-        if whole is not None and not (reads and name in {"kernel", "depthwise", "lora_a"} or reads and _is_kernel(name)):
+        if whole is not None and not (
+            (reads and name in {"kernel", "depthwise", "lora_a"}) or (reads and _is_kernel(name))
+        ):
             return whole[1]
-        found = [whole] if whole is not None else [self.tensors[self.prefix + part_name(name, r["from"])] for r in reads]
+        found = (
+            [whole] if whole is not None else [self.tensors[self.prefix + part_name(name, r["from"])] for r in reads]
+        )
         total = sum(int(np.prod(r["sizes"])) for r in reads)
         result: Array | None = None
         for read, (axes, tensor) in zip(reads, found, strict=True):

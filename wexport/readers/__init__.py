@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wexport.errors import SourceError, UsageError
 from wexport.model import Model
 from wexport.storage import SourceFile
+
+if TYPE_CHECKING:
+    from wexport.readers.keras.source import Source
 
 
 def open_model(path: Path, architecture: Path | None = None) -> Model:
@@ -21,7 +25,7 @@ def open_model(path: Path, architecture: Path | None = None) -> Model:
         SourceError: the file is missing, damaged, or of no kind that is known.
         UsageError: an architecture was given for a file that has its own.
     """
-    from wexport.readers.keras.source import Source, read_architecture
+    from wexport.readers.keras.source import read_architecture
 
     source = _source(path)
     if architecture is not None:
@@ -33,7 +37,6 @@ def open_model(path: Path, architecture: Path | None = None) -> Model:
         stated = config.get("keras_version") if isinstance(config, Mapping) else None
         if isinstance(stated, str):
             source.version = stated
-    assert isinstance(source, Source)
     from wexport.readers.keras.model import build
 
     try:
@@ -46,12 +49,12 @@ def open_model(path: Path, architecture: Path | None = None) -> Model:
         raise
 
 
-def _close(source: object) -> None:
-    for file in getattr(source, "files", ()):
+def _close(source: Source) -> None:
+    for file in source.files:
         file.close()
 
 
-def _source(path: Path) -> object:
+def _source(path: Path) -> Source:
     from wexport.readers.keras import archive
 
     if not path.exists():
@@ -66,7 +69,7 @@ def _source(path: Path) -> object:
         raise
 
 
-def _sniffed(path: Path, file: SourceFile) -> object:
+def _sniffed(path: Path, file: SourceFile) -> Source:
     from wexport.readers.keras import archive
 
     head = file.read(0, 4096)
@@ -82,7 +85,7 @@ def _sniffed(path: Path, file: SourceFile) -> object:
     raise SourceError(_not_a_model(path, file, head))
 
 
-def _hdf5(path: Path, file: SourceFile) -> object:
+def _hdf5(path: Path, file: SourceFile) -> Source:
     from wexport.readers.hdf5 import read_hdf5
     from wexport.readers.keras.legacy import weights_group
     from wexport.readers.keras.source import Source, parse_json
@@ -95,7 +98,10 @@ def _hdf5(path: Path, file: SourceFile) -> object:
         return Source(path, "keras-hdf5", root, (file,), parse_json(config, f"{path}: model_config"))
     if weights_group(root) is not None:
         return Source(path, "keras-hdf5-weights", root, (file,))
-    if any("vars" in g.groups or name in {"layers", "_layer_checkpoint_dependencies", "vars"} for name, g in root.groups.items()):
+    if any(
+        "vars" in g.groups or name in {"layers", "_layer_checkpoint_dependencies", "vars"}
+        for name, g in root.groups.items()
+    ):
         return Source(path, "keras-weights", root, (file,))
     has = ", ".join([*root.groups, *root.arrays][:5]) or "nothing"
     raise SourceError(f"{path}: is an HDF5 file but no Keras model (no layer_names, no layers group); it holds {has}")

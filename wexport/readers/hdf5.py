@@ -17,7 +17,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,8 +35,10 @@ _MAX_DEPTH = 64
 _MAX_CHUNK = 1 << 30
 _GZIP, _SHUFFLE, _FLETCHER32 = 1, 2, 3
 _ATTRIBUTE, _ATTRIBUTE_INFO = 0x0C, 0x15
-_BAD = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, NotImplementedError, OSError)
-_BAD += (RecursionError, RuntimeError, TypeError, ValueError, struct.error, InvalidHDF5File)
+_BAD: tuple[type[Exception], ...] = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, NotImplementedError, OSError,
+    RecursionError, RuntimeError, TypeError, ValueError, struct.error, InvalidHDF5File,
+)  # fmt: skip
 
 Attribute = str | list[str] | int | float | None
 
@@ -306,7 +308,7 @@ class Chunked:
 
 
 def _dtype(dtype: np.dtype[Any]) -> str | None:
-    meta = dtype.metadata or {}
+    meta: Mapping[str, Any] = dtype.metadata or {}
     if meta.get("h5py_opaque"):
         return "opaque"
     if "enum" in meta:

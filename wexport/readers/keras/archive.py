@@ -33,7 +33,7 @@ def read_archive(path: Path, file: SourceFile) -> Source:
         SourceError: it is damaged, hostile, or no Keras archive.
     """
     try:
-        with open(path, "rb") as handle, zipfile.ZipFile(handle) as archive:
+        with path.open("rb") as handle, zipfile.ZipFile(handle) as archive:
             members = _members(path, archive)
             if "config.json" not in members or _WEIGHTS not in members:
                 raise SourceError(_missing(path, members))
@@ -124,7 +124,9 @@ def read_folder(path: Path) -> Source:
     weights, config = path / _WEIGHTS, path / "config.json"
     if not weights.is_file() or not config.is_file():
         if (path / "saved_model.pb").is_file():
-            raise SourceError(f"{path}: is a SavedModel; load it and save it as a .keras or .h5 file, which say what each weight is")
+            raise SourceError(
+                f"{path}: is a SavedModel; load it and save it as a .keras or .h5 file, which say what each weight is"
+            )
         raise SourceError(f"{path}: is a directory; expected a model file")
     file = SourceFile(weights)
     found = parse_json(_read(config), str(config))

@@ -54,7 +54,7 @@ class Want:
     trainable: bool
 
 
-# -- the order of an .h5 group -------------------------------------------------------------------------------------------
+# -- the order of an .h5 group -----------------------------------------------------------------------------------------
 
 
 def wants(entry: Entry, drafts: Mapping[str, Draft], frozen: bool = False) -> list[Want]:
@@ -133,7 +133,10 @@ def short_name(name: str, layer_name: str) -> str:
     last = re.sub(r":\d+$", "", name).rpartition("/")[2]
     if last.startswith(f"{layer_name}_"):
         last = last[len(layer_name) + 1 :]
-    match = re.fullmatch(r".*?_([WUb](?:_[icfozrh]|_carry)?|gamma|beta|running_mean|running_std|alphas|betas|[ta]_left|[ta]_right)(?:_\d+)?", last)
+    match = re.fullmatch(
+        r".*?_([WUb](?:_[icfozrh]|_carry)?|gamma|beta|running_mean|running_std|alphas|betas|[ta]_left|[ta]_right)(?:_\d+)?",
+        last,
+    )
     return match[1] if match else last
 
 
@@ -164,7 +167,7 @@ def check(binding: Binding) -> None:
                 raise LayoutError(f"{found.key}: axis {axis!r} has {n} elements, elsewhere in the layer {lengths[key]}")
 
 
-# -- layers ----------------------------------------------------------------------------------------------------------------
+# -- layers ------------------------------------------------------------------------------------------------------------
 
 
 def finished(binding: Binding) -> Layer:
@@ -177,7 +180,11 @@ def finished(binding: Binding) -> Layer:
     attributes = draft.attributes
     if draft.stored.derive is not None and shapes:
         attributes |= draft.stored.derive(shapes)
-    keys = {f"{s.path}/{s.name}" if s.path else s.name: f.key for s, f in binding.pairs if s is not None and s.copy_of is None}
+    keys = {
+        f"{s.path}/{s.name}" if s.path else s.name: f.key
+        for s, f in binding.pairs
+        if s is not None and s.copy_of is None
+    }
     weights = []
     for slot, found in binding.pairs:
         if slot is None:
@@ -231,13 +238,15 @@ def explain_mismatch(found: Sequence[Found], wanted: Sequence[Want]) -> str:
     return f"found {has or 'nothing'}{', ...' if len(found) > 8 else ''}; expected {wants_text or 'nothing'}"
 
 
-# -- the framework's own order -----------------------------------------------------------------------------------------------
+# -- the framework's own order -----------------------------------------------------------------------------------------
 
 
 Order = list[tuple[bool, str | None]]  # whether it is trained, and its key (None: not in the file)
 
 
-def indexed(tree: Tree, bindings: Mapping[str, Binding], drafts: Mapping[str, Draft], modern: bool, tf: bool) -> dict[str, int]:
+def indexed(
+    tree: Tree, bindings: Mapping[str, Binding], drafts: Mapping[str, Draft], modern: bool, tf: bool
+) -> dict[str, int]:
     """The place of every array in `get_weights()`, by its key; those whose place the file does not tell are missing."""
     order: list[str | None] = []
     for entry in tree.entries:
@@ -258,7 +267,11 @@ def _old_order(entry: Entry, bindings: Mapping[str, Binding], drafts: Mapping[st
             pairs += _old_order(inner, bindings, drafts)
     elif entry.full in bindings:
         own = bindings[entry.full]
-        pairs = [(slot is None or slot.trainable, f.key if own.ordered else None) for slot, f in own.pairs if not _is_copy(slot)]
+        pairs = [
+            (slot is None or slot.trainable, f.key if own.ordered else None)
+            for slot, f in own.pairs
+            if not _is_copy(slot)
+        ]
     if (draft := drafts.get(entry.full)) is not None:
         pairs += [(True, None)] * draft.stored.ghosts
     if not entry.trainable:

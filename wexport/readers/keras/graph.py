@@ -76,7 +76,9 @@ def _stored(entry: Entry) -> Stored:
         raise SourceError(str(error)) from error
     except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise SourceError(f"{entry.name}: the {entry.layer.class_name} config cannot be understood ({reason})") from error
+        raise SourceError(
+            f"{entry.name}: the {entry.layer.class_name} config cannot be understood ({reason})"
+        ) from error
 
 
 def lower(tree: Tree, drafts: dict[str, Draft]) -> Graph:
@@ -125,7 +127,13 @@ class _Lowering:
                 self.graph.known.setdefault(values[ref], port)
 
     def call(
-        self, entry: Entry, number: int, node: Node, values: dict[Ref, str], instance: int, used: Mapping[tuple[str, int], int]
+        self,
+        entry: Entry,
+        number: int,
+        node: Node,
+        values: dict[Ref, str],
+        instance: int,
+        used: Mapping[tuple[str, int], int],
     ) -> None:
         count = instance * len(entry.nodes) + number
         if len(self.graph.calls) > _MAX_CALLS:
@@ -167,9 +175,7 @@ class _Lowering:
         given = [values[r] for r in refs(node.args)] or [values[r] for r in refs(node.kwargs)]
         inner: dict[Ref, str] = {}
         if len(given) < len(tree.inputs):
-            raise SourceError(
-                f"{entry.full}: the model has {len(tree.inputs)} inputs, its call gives {len(given)}"
-            )
+            raise SourceError(f"{entry.full}: the model has {len(tree.inputs)} inputs, its call gives {len(given)}")
         for (_, ref), value in zip(tree.inputs, given, strict=False):
             inner[ref] = value
         self.model(tree, inner, instance)
@@ -288,4 +294,3 @@ def _names(arg: Arg) -> list[str]:
     if isinstance(arg, str):
         return [arg]
     return [n for a in arg for n in _names(a)] if isinstance(arg, tuple) else []
-

@@ -13,7 +13,16 @@ from typing import Any
 from wexport.layers.keras import Era, Keras, Stored, stored
 from wexport.model import Json, Layer, LeftOut, Model
 from wexport.readers.hdf5 import Group
-from wexport.readers.keras.bind import Binding, Found, bind_group, finished, in_order, short_name, unknown_binding, wants
+from wexport.readers.keras.bind import (
+    Binding,
+    Found,
+    bind_group,
+    finished,
+    in_order,
+    short_name,
+    unknown_binding,
+    wants,
+)
 from wexport.readers.keras.graph import Draft, Graph
 from wexport.readers.keras.legacy import Groups
 from wexport.readers.keras.paths import own_name, owners, variables
@@ -34,7 +43,7 @@ def made_up(name: str, era: Era, class_name: str = "unknown") -> Draft:
     return Draft(name, Entry(name, Keras(name, class_name, {}, era), full=name), nothing_known())
 
 
-# -- .h5 weights -----------------------------------------------------------------------------------------------------------
+# -- .h5 weights -------------------------------------------------------------------------------------------------------
 
 
 def from_groups(source: Source, era: Era, groups: Groups, left: list[LeftOut], name_of_model: str) -> Model:
@@ -50,7 +59,7 @@ def from_groups(source: Source, era: Era, groups: Groups, left: list[LeftOut], n
             binding = unknown_binding(made_up(name, era), found, False)
             sure = sure and in_order(found)
         layers.append(_partial(finished(binding)))
-    if sure or era.major < 3 and not era.tf:
+    if sure or (era.major < 3 and not era.tf):
         layers = _with_positions(layers, [f.key for found in groups.values() for f in found])
     unknown = [layer.name for layer in layers if layer.kind == "unknown"]
     return model_of(source, era, name_of_model, Graph(), layers, left, _warnings(unknown))
@@ -68,7 +77,10 @@ def _with_positions(layers: Sequence[Layer], keys: Sequence[str]) -> list[Layer]
 
     index = {key: i for i, key in enumerate(keys)}
     return [
-        replace(layer, weights=tuple(replace(w, array=replace(w.array, index=index.get(w.array.key))) for w in layer.weights))
+        replace(
+            layer,
+            weights=tuple(replace(w, array=replace(w.array, index=index.get(w.array.key))) for w in layer.weights),
+        )
         for layer in layers
     ]
 
@@ -121,7 +133,11 @@ def _recurrent(shapes: Shapes, era: Era) -> Guess | None:
     config: dict[str, Json] = {"units": units, "use_bias": "bias" in names}
     if times == 3:
         config["reset_after"] = len(shapes.get("bias", ())) == 2
-    return {1: "SimpleRNN", 3: "GRU", 4: "LSTM"}[times], config, ("units", "reset_after") if "bias" in names else ("units",)
+    return (
+        {1: "SimpleRNN", 3: "GRU", 4: "LSTM"}[times],
+        config,
+        ("units", "reset_after") if "bias" in names else ("units",),
+    )
 
 
 def _old_recurrent(shapes: Shapes, era: Era) -> Guess | None:
@@ -154,7 +170,11 @@ def _depthwise(shapes: Shapes, era: Era) -> Guess | None:
     kernel = shapes.get("depthwise_kernel", ())
     if len(kernel) not in (3, 4):
         return None
-    config: dict[str, Json] = {"depth_multiplier": kernel[-1], "kernel_size": list(kernel[:-2]), "use_bias": "bias" in shapes}
+    config: dict[str, Json] = {
+        "depth_multiplier": kernel[-1],
+        "kernel_size": list(kernel[:-2]),
+        "use_bias": "bias" in shapes,
+    }
     if names == {"depthwise_kernel", "pointwise_kernel"}:
         config["filters"] = shapes["pointwise_kernel"][-1]
         return f"SeparableConv{len(kernel) - 2}D", config, ("filters", "kernel_size", "multiplier")
@@ -180,7 +200,9 @@ def _embedding(shapes: Shapes, era: Era) -> Guess | None:
 
 
 def _prelu(shapes: Shapes, era: Era) -> Guess | None:
-    return ("PReLU", {}, ()) if set(shapes) in ({"alpha"}, {"alphas"}) and (era.major > 1) == ("alpha" in shapes) else None
+    return (
+        ("PReLU", {}, ()) if set(shapes) in ({"alpha"}, {"alphas"}) and (era.major > 1) == ("alpha" in shapes) else None
+    )
 
 
 _RULES: tuple[Callable[[Shapes, Era], Guess | None], ...] = (
@@ -188,7 +210,7 @@ _RULES: tuple[Callable[[Shapes, Era], Guess | None], ...] = (
 )  # fmt: skip
 
 
-# -- archives' weights -------------------------------------------------------------------------------------------------------
+# -- archives' weights -------------------------------------------------------------------------------------------------
 
 # what a path's last word and the number of its arrays prove
 _BY_PATH: dict[str, Callable[[Sequence[tuple[int, ...]]], Guess | None]] = {}
@@ -257,7 +279,7 @@ def from_paths(source: Source, era: Era, tree: Tree) -> Model:
     layers: list[Layer] = []
     left: list[LeftOut] = []
     for path, group in owners(source.root):
-        found = []
+        found: list[Found] = []
         for name, array in variables(group):
             key = f"{path}/vars/{name}" if path else f"vars/{name}"
             reason = _reason(path)

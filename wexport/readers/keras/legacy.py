@@ -69,7 +69,7 @@ def _listed(source: Source, name: str, group: Group, left: list[LeftOut]) -> lis
     names = text_list(group.attrs, "weight_names")
     if names is None:
         raise SourceError(f"{source.path}: the group of layer {name!r} does not list its weights (no weight_names)")
-    found = []
+    found: list[Found] = []
     for weight in names:
         item = as_found(f"{name}/{weight}", weight, member(group, weight, str(source.path)))
         (found if isinstance(item, Found) else left).append(item)  # type: ignore[arg-type]

@@ -48,7 +48,12 @@ def pass_masks(
 
 def _is_left_alone(layer: Keras, stored: Stored, args: Mapping[str, Arg]) -> bool:
     """Keras 3 gives no implicit mask to a recurrent layer that also takes initial states."""
-    return layer.era.major > 2 and stored.mask == "sequence" and args.get("initial_state") is not None and not args.get("mask")
+    return (
+        layer.era.major > 2
+        and stored.mask == "sequence"
+        and args.get("initial_state") is not None
+        and not args.get("mask")
+    )
 
 
 def _attention_masks(masks: Masks, layer: Keras, args: dict[str, Arg]) -> None:

@@ -10,7 +10,16 @@ from wexport.layers.keras import Era, Keras
 from wexport.model import Json, Layer, LeftOut, Model
 from wexport.readers.keras import guess, legacy
 from wexport.readers.keras.bind import (
-    Binding, Found, bind_group, explain_mismatch, finished, in_order, indexed, retold, unknown_binding, wants,
+    Binding,
+    Found,
+    bind_group,
+    explain_mismatch,
+    finished,
+    in_order,
+    indexed,
+    retold,
+    unknown_binding,
+    wants,
 )  # fmt: skip
 from wexport.readers.keras.graph import Draft, Graph, draft_layers, lower
 from wexport.readers.keras.numbered import archive_arrays
@@ -37,7 +46,7 @@ def build(source: Source) -> Model:
     return _from_archive(source, era)
 
 
-# -- .h5 files -----------------------------------------------------------------------------------------------------------
+# -- .h5 files ---------------------------------------------------------------------------------------------------------
 
 
 def _from_groups(source: Source, era: Era, groups: legacy.Groups, left: list[LeftOut]) -> Model:
@@ -57,7 +66,9 @@ def _from_groups(source: Source, era: Era, groups: legacy.Groups, left: list[Lef
     for name in [n for n in groups if n not in taken and groups[n]]:
         draft = _made_up(name, era)
         bindings[name] = unknown_binding(draft, groups[name], False)
-        warnings.append(f"{name}: the file holds weights for a layer that the architecture does not list; they are exported whole")
+        warnings.append(
+            f"{name}: the file holds weights for a layer that the architecture does not list; they are exported whole"
+        )
     missing = [n for n, d in drafts.items() if n not in bindings and any(s.copy_of is None for s in d.stored.slots)]
     if missing:
         raise SourceError(
@@ -88,13 +99,20 @@ def _bind_entry(
     name = entry.name if entry.name in drafts else next(iter(owners), entry.name)
     draft = drafts.get(name) or Draft(name, entry, guess.nothing_known())
     if found:
-        bindings[entry.name] = unknown_binding(replace(draft, name=entry.name), found, entry.layer.era.major < 3 or in_order(found))
+        bindings[entry.name] = unknown_binding(
+            replace(draft, name=entry.name), found, entry.layer.era.major < 3 or in_order(found)
+        )
     for owner in owners - {entry.name}:
         bindings.setdefault(owner, Binding(drafts[owner]))
 
 
 def _by_position(
-    tree: Tree, groups: legacy.Groups, taken: set[str], drafts: Mapping[str, Draft], bindings: dict[str, Binding], warnings: list[str]
+    tree: Tree,
+    groups: legacy.Groups,
+    taken: set[str],
+    drafts: Mapping[str, Draft],
+    bindings: dict[str, Binding],
+    warnings: list[str],
 ) -> None:
     """Layers renamed since: where no group has a layer's name, weighted layers and groups pair up in order."""
     weighted = [e for e in tree.entries if wants(e, drafts)]
@@ -110,7 +128,7 @@ def _made_up(name: str, era: Era) -> Draft:
     return Draft(name, Entry(name, Keras(name, "unknown", {}, era), full=name), guess.nothing_known())
 
 
-# -- archives --------------------------------------------------------------------------------------------------------------
+# -- archives ----------------------------------------------------------------------------------------------------------
 
 
 def _from_archive(source: Source, era: Era) -> Model:
@@ -122,7 +140,7 @@ def _from_archive(source: Source, era: Era) -> Model:
     return _assembled(source, era, tree, drafts, bindings, index, left, warnings)
 
 
-# -- both ------------------------------------------------------------------------------------------------------------------
+# -- both --------------------------------------------------------------------------------------------------------------
 
 
 def _assembled(
@@ -158,7 +176,10 @@ def _unknown_warnings(layers: list[Layer], drafts: Mapping[str, Draft]) -> list[
             continue
         n = len(layer.weights)
         what = f"its {n} weight{'s are' if n != 1 else ' is'} exported whole" if n else "it has no weights"
-        found.append(f"{layer.name}: {layer.class_name} is not a layer that wexport knows; {what}, and the model cannot be computed from the bundle")
+        found.append(
+            f"{layer.name}: {layer.class_name} is not a layer that wexport knows; {what}, "
+            "and the model cannot be computed from the bundle"
+        )
     return found
 
 

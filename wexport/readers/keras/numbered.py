@@ -15,7 +15,11 @@ from wexport.readers.keras.source import Source, as_found
 from wexport.readers.keras.tree import Tree
 
 _LEFT_OUT = {"optimizer": "optimizer state", "_optimizer": "optimizer state", "metrics": "a metric's state"}
-_LEFT_OUT |= {"compile_metrics": "a metric's state", "loss": "a loss' state", "seed_generator": "the state of a random generator"}
+_LEFT_OUT |= {
+    "compile_metrics": "a metric's state",
+    "loss": "a loss' state",
+    "seed_generator": "the state of a random generator",
+}
 
 
 def archive_arrays(
@@ -38,7 +42,9 @@ def archive_arrays(
         if path is None:
             continue
         binding = _numbered(source, draft, path)
-        if binding is None and retold(draft, [f for k, a in _members(source, path) if isinstance(f := as_found(k, k, a), Found)]):
+        if binding is None and retold(
+            draft, [f for k, a in _members(source, path) if isinstance(f := as_found(k, k, a), Found)]
+        ):
             binding = _numbered(source, draft, path)
         if binding is None:
             found = _all_below(source, path, left)
@@ -47,7 +53,9 @@ def archive_arrays(
             binding = unknown_binding(draft, found, False)
             if draft.stored.known:
                 has = ", ".join(f"{f.name} {f.array.shape}" for f in found[:6])
-                warnings.append(f"{name}: found {has}; that is not what {draft.entry.layer.class_name} stores; exported whole")
+                warnings.append(
+                    f"{name}: found {has}; that is not what {draft.entry.layer.class_name} stores; exported whole"
+                )
         bindings[name] = binding
         used |= {f.key for _, f in binding.pairs}
     _orphans(source, era, paths, used, bindings, left, warnings)
@@ -91,14 +99,22 @@ def _members(source: Source, path: str) -> list[tuple[str, H5Array]]:
     group = source.root.group(path)
     if group is None:
         return []
-    return [(f"{path}/{inner + '/' if inner else ''}vars/{n}", a) for inner, owner in owners(group) for n, a in variables(owner)]
+    return [
+        (f"{path}/{inner + '/' if inner else ''}vars/{n}", a)
+        for inner, owner in owners(group)
+        for n, a in variables(owner)
+    ]
 
 
 def _all_below(source: Source, path: str, left: list[LeftOut]) -> list[Found]:
     found = []
     for key, array in _members(source, path):
         reason = _reason(key[len(path) + 1 :])
-        item = LeftOut(key, array.shape, reason) if reason else as_found(key, key[len(path) + 1 :].replace("vars/", ""), array)
+        item = (
+            LeftOut(key, array.shape, reason)
+            if reason
+            else as_found(key, key[len(path) + 1 :].replace("vars/", ""), array)
+        )
         if isinstance(item, LeftOut):
             left.append(item)
         else:
@@ -132,4 +148,6 @@ def _orphans(
         if fresh:
             name = path.replace("/", ".") or "model"
             bindings[name] = unknown_binding(made_up(name, era), fresh, False)
-            warnings.append(f"{name}: the archive holds weights at a path of no layer in its config; they are exported whole")
+            warnings.append(
+                f"{name}: the archive holds weights at a path of no layer in its config; they are exported whole"
+            )

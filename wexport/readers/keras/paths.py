@@ -76,7 +76,10 @@ def variables(group: Group | None) -> list[tuple[str, H5Array]]:
     inner = group.groups.get("vars") if group else None
     if inner is None:
         return []
-    return sorted(inner.arrays.items(), key=lambda item: (not item[0].isdigit(), int(item[0]) if item[0].isdigit() else 0, item[0]))
+    return sorted(
+        inner.arrays.items(),
+        key=lambda item: (not item[0].isdigit(), int(item[0]) if item[0].isdigit() else 0, item[0]),
+    )
 
 
 def owners(root: Group, path: str = "") -> Iterator[tuple[str, Group]]:

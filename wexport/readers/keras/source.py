@@ -101,10 +101,8 @@ def read_architecture(path: Path) -> Json:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise SourceError(f"{path}: is not text; expected what model.to_json() or to_yaml() gave") from error
-    if text.lstrip().startswith(("{", "[")):
-        config = parse_json(text, str(path))
-    else:
-        config = _parse_yaml(text, path)
+    is_json = text.lstrip().startswith(("{", "["))
+    config = parse_json(text, str(path)) if is_json else _parse_yaml(text, path)
     if not isinstance(config, Mapping) or "class_name" not in config:
         raise SourceError(f'{path}: has no "class_name"; expected what model.to_json() or to_yaml() gave')
     return config
@@ -116,8 +114,9 @@ def _parse_yaml(text: str, path: Path) -> Json:
     class Loader(yaml.SafeLoader):
         """Plain data, and Python tuples (which to_yaml wrote) as lists."""
 
-    Loader.add_constructor("tag:yaml.org,2002:python/tuple", Loader.construct_sequence)
-    Loader.add_constructor("tag:yaml.org,2002:python/unicode", Loader.construct_scalar)
+    plain: Any = Loader
+    plain.add_constructor("tag:yaml.org,2002:python/tuple", Loader.construct_sequence)
+    plain.add_constructor("tag:yaml.org,2002:python/unicode", Loader.construct_scalar)
     try:
         return yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -125,7 +124,7 @@ def _parse_yaml(text: str, path: Path) -> Json:
         raise SourceError(f"{path}: cannot be read as YAML (code in it is refused): {reason}") from error
 
 
-# -- arrays --------------------------------------------------------------------------------------------------------------
+# -- arrays ------------------------------------------------------------------------------------------------------------
 
 
 def text_list(attrs: Mapping[str, Attribute], name: str) -> list[str] | None:
@@ -154,7 +153,9 @@ def member(group: Group, path: str, what: str) -> H5Array:
         raise SourceError(f"{what}: the weight name {path!r} is no path below its layer")
     found = group.find(path)
     if not isinstance(found, H5Array):
-        raise SourceError(f"{what}: the file names a weight {path!r} but holds no such array; it is damaged or incomplete")
+        raise SourceError(
+            f"{what}: the file names a weight {path!r} but holds no such array; it is damaged or incomplete"
+        )
     return found
 
 

@@ -202,7 +202,11 @@ class _Reader:
         tree = Tree(name, "Sequential")
         before: Ref | None = None
         for raw in layers:
-            merged = raw.get("config", {}).get("layers") if isinstance(raw, Mapping) and raw.get("class_name") == "Merge" else None
+            merged = (
+                raw.get("config", {}).get("layers")
+                if isinstance(raw, Mapping) and raw.get("class_name") == "Merge"
+                else None
+            )
             if before is None and isinstance(merged, list):
                 before = self._merge_first(tree, raw, merged, depth)
                 continue
@@ -296,7 +300,12 @@ class _Reader:
 
 def is_leaf(raw: Json) -> bool:
     """Whether this is `[layer, node, tensor]` or `[layer, node, tensor, kwargs]`."""
-    if not isinstance(raw, list) or len(raw) not in (3, 4) or not isinstance(raw[0], str) or raw[0] == "_CONSTANT_VALUE":
+    if (
+        not isinstance(raw, list)
+        or len(raw) not in (3, 4)
+        or not isinstance(raw[0], str)
+        or raw[0] == "_CONSTANT_VALUE"
+    ):
         return False
     return all(isinstance(i, int) and not isinstance(i, bool) for i in raw[1:3])
 
@@ -338,7 +347,11 @@ def _tensors(raw: Json, known: dict[Ref, Port]) -> Any:
     """Arguments of a Keras 3 call, with tensors as references; what they say of shapes is kept in `known`."""
     if isinstance(raw, Mapping):
         inner = raw.get("config")
-        if raw.get("class_name") == "__keras_tensor__" and isinstance(inner, Mapping) and is_leaf(inner.get("keras_history")):
+        if (
+            raw.get("class_name") == "__keras_tensor__"
+            and isinstance(inner, Mapping)
+            and is_leaf(inner.get("keras_history"))
+        ):
             ref = _leaf(inner["keras_history"])
             shape = plain(inner.get("shape"))
             if isinstance(shape, list):
