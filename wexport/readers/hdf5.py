@@ -22,12 +22,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyfive
-from pyfive.core import InvalidHDF5File
 
 from wexport import dtypes
 from wexport.errors import SourceError
+from wexport.readers.later import put_off
 from wexport.storage import Bytes, FileRange, SourceFile, Storage
+
+with put_off("fsspec", "utils"):  # for files on the network; it takes longer to load than pyfive
+    import pyfive
+    from pyfive.core import InvalidHDF5File
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _UNDEFINED = 0xFFFFFFFFFFFFFFFF
@@ -108,12 +111,14 @@ def read_hdf5(file: SourceFile, offset: int = 0, size: int | None = None) -> Gro
                 raise ValueError(f"it ends at byte {window.size:,} instead of {stated:,}; it is truncated")
             return _Walk(file, offset + root.userblock_size, offset + window.size).group(root, "", 0)
     except _BAD as error:
-        raise SourceError(f"{file.path}: the HDF5 structure is damaged: {_reason(error)}") from error
+        raise SourceError(
+            f"{file.path}: its HDF5 structure is damaged: {_reason(error)}; copy the file anew or save the model again"
+        ) from error
 
 
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or "a broken invariant"
-    return f"{type(error).__name__}: {text[:120]}"
+    text = " ".join(str(error).split())[:120] or "it contradicts itself"
+    return text if isinstance(error, ValueError) else f"{text} ({type(error).__name__})"
 
 
 class _Window(io.RawIOBase):

@@ -18,7 +18,7 @@ from wexport.errors import LayoutError
 from wexport.layers.keras import Shapes, Slot, dtype_name, stored, told, unknown
 from wexport.layers.unknown import whole
 from wexport.layout import axis_sizes, shape_text
-from wexport.model import Array, Layer, Weight
+from wexport.model import Array, Json, Layer, Weight
 from wexport.readers.keras.graph import Draft
 from wexport.readers.keras.tree import Entry, Tree
 
@@ -149,14 +149,26 @@ def fits(binding: Binding) -> bool:
     return True
 
 
+def _width(draft: Draft) -> Json:
+    """How many outputs the config says that a layer has."""
+    return draft.stored.attributes.get("units", draft.stored.attributes.get("filters"))
+
+
+def described(draft: Draft) -> str:
+    """A layer in a message about its arrays: `LSTM of 128 units`."""
+    width = _width(draft)
+    return f"{draft.entry.layer.class_name}{f' of {width} units' if isinstance(width, int) else ''}"
+
+
 def check(binding: Binding) -> None:
-    """Hold the arrays' shapes against the rules, and axes of one name against each other.
+    """Hold the arrays' shapes against the rules, axes of one name against each other, and units against the config.
 
     Raises:
         LayoutError: they do not fit.
     """
     shapes = binding.shapes()
     lengths: dict[str, int] = {}
+    stated = _width(binding.draft)
     for slot, found in binding.pairs:
         if slot is None:
             continue
@@ -165,6 +177,8 @@ def check(binding: Binding) -> None:
             key = f"{rule.at.get('direction', '')}.{rule.at.get('cell', '')}.{rule.at.get('part', '')}.{axis}"
             if axis in {"in", "unit", "out", "channel", "dim", "token"} and lengths.setdefault(key, n) != n:
                 raise LayoutError(f"{found.key}: axis {axis!r} has {n} elements, elsewhere in the layer {lengths[key]}")
+            if axis in {"unit", "out"} and isinstance(stated, int) and stated != n:
+                raise LayoutError(f"{found.key}: axis {axis!r} has {n} elements, the config says {stated}")
 
 
 # -- layers ------------------------------------------------------------------------------------------------------------
@@ -234,8 +248,10 @@ def retold(draft: Draft, found: Sequence[Found]) -> bool:
 def explain_mismatch(found: Sequence[Found], wanted: Sequence[Want]) -> str:
     """What the file holds for a layer, and what was expected."""
     has = ", ".join(f"{f.name} {shape_text(f.array.shape)}" for f in found[:8])
-    wants_text = ", ".join(w.slot.name for w in wanted[:8])
-    return f"found {has or 'nothing'}{', ...' if len(found) > 8 else ''}; expected {wants_text or 'nothing'}"
+    names = ", ".join(w.slot.name for w in wanted[:8])
+    whose = " and ".join(dict.fromkeys(described(w.draft) for w in wanted[:8]))
+    expected = f"{names} of {whose}" if wanted else "nothing"
+    return f"found {has or 'nothing'}{', ...' if len(found) > 8 else ''}; expected {expected}"
 
 
 # -- the framework's own order -----------------------------------------------------------------------------------------

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from wexport.layers.keras import Era
+from wexport.layout import shape_text
 from wexport.model import LeftOut
 from wexport.readers.hdf5 import H5Array
-from wexport.readers.keras.bind import Binding, Found, fits, retold, unknown_binding
+from wexport.readers.keras.bind import Binding, Found, described, fits, retold, unknown_binding
 from wexport.readers.keras.graph import Draft, draft_layers
 from wexport.readers.keras.paths import below, layer_paths, owners, variables
 from wexport.readers.keras.source import Source, as_found
@@ -52,10 +53,8 @@ def archive_arrays(
                 continue
             binding = unknown_binding(draft, found, False)
             if draft.stored.known:
-                has = ", ".join(f"{f.name} {f.array.shape}" for f in found[:6])
-                warnings.append(
-                    f"{name}: found {has}; that is not what {draft.entry.layer.class_name} stores; exported whole"
-                )
+                has = ", ".join(f"{f.name} {shape_text(f.array.shape)}" for f in found[:6])
+                warnings.append(f"{name}: found {has}; that is not what {described(draft)} stores; exported whole")
         bindings[name] = binding
         used |= {f.key for _, f in binding.pairs}
     _orphans(source, era, paths, used, bindings, left, warnings)
