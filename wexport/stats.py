@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from wexport import dtypes
 
 BLOCK = 65_536
+_CANCELS = 1000.0  # how much larger than what is left of it a sum of squares may be
 _BATCH = 4  # blocks taken in one step, so that threads seldom wait for each other
 
 
@@ -67,11 +68,17 @@ class Stats:
         with np.errstate(all="ignore"):
             np.copyto(d, x)
             means = np.add.reduce(d, axis=1) / n
-            np.subtract(d, means[:, None], out=d)
             np.multiply(d, d, out=d)
             squares = np.add.reduce(d, axis=1)
+            around = squares - n * means * means
+            # far from zero, a difference loses its digits
+            for i in np.flatnonzero(~(around * _CANCELS > squares)).tolist():
+                np.copyto(d[i], x[i])
+                np.subtract(d[i], means[i], out=d[i])
+                np.multiply(d[i], d[i], out=d[i])
+                around[i] = np.add.reduce(d[i])
         for i in range(rows):
-            self._join(n, float(means[i]), float(squares[i]))
+            self._join(n, float(means[i]), float(around[i]))
 
     def _join(self, n: int, mean: float, squares: float) -> None:
         total, delta = self.count + n, mean - self.mean

@@ -41,7 +41,8 @@ def move(array: Array, views: Sequence[View], sinks: Sequence[Sink]) -> None:
     first = views[0]
     if first.of is not None:
         taken = first.take(np.frombuffer(array.bytes(), dtypes.mover(array.dtype)))
-        return sinks[0](np.ascontiguousarray(taken).reshape(-1))
+        sinks[0](np.ascontiguousarray(taken).reshape(-1))
+        return
     dtype = dtypes.mover(array.dtype)
     limit = max(1, BLOCK_BYTES // dtype.itemsize // len(views))
     low, high = min(v.offset for v in views), max(v.offset for v in views)

@@ -293,8 +293,8 @@ _SPECIAL: dict[str, Callable[[_Call], Bound]] = {
     "get_item": _getitem, "getitem": _getitem, "slice_op": _getitem, "where": _where, "select_v2": _where,
     "matmul": _matmul, "batch_mat_mul_v2": _matmul, "batch_mat_mul": _matmul, "mat_mul": _matmul, "einsum": _einsum,
     "gather": _gather, "take": _gather, "one_hot": _one_hot, "repeat": _repeat, "tile": _tile,
-    "flip": _axes_op("flip", None), "reverse": _axes_op("flip", None), "pad": _pad, "cumsum": _cumsum, "identity": _same,
-    "stop_gradient": _same, "l2_normalize": _normalize, "normalize": _normalize, "add_n": _addition,
+    "flip": _axes_op("flip", None), "reverse": _axes_op("flip", None), "pad": _pad, "cumsum": _cumsum,
+    "identity": _same, "stop_gradient": _same, "l2_normalize": _normalize, "normalize": _normalize, "add_n": _addition,
 }  # fmt: skip
 
 
