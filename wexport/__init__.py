@@ -1,8 +1,8 @@
 """wexport: model weights under names that say what they mean.
 
-    wexport.export("model.h5", "out")                     a model file becomes a bundle
-    wexport.open("out")["lstm_1.forget.recurrent"]        a tensor of a bundle, as a NumPy array
-    wexport.plan("model.h5").tensors                      names and shapes, no weights read
+wexport.export("model.h5", "out")                     a model file becomes a bundle
+wexport.open("out")["lstm_1.forget.recurrent"]        a tensor of a bundle, as a NumPy array
+wexport.plan("model.h5").tensors                      names and shapes, no weights read
 """
 
 from __future__ import annotations

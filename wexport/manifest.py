@@ -30,7 +30,7 @@ _RECORDS = ("inputs", "outputs", "layers", "weights", "tensors", "aliases", "lef
 _LONG_KEY = 1000
 _DEEPEST = 100
 # what YAML 1.1 readers refuse or fold even in quotes: controls, line separators, byte order marks, surrogates
-_ESCAPED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff\"\\\\]")
+_ESCAPED = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff"\\\\]')
 _SHORT = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 

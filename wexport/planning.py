@@ -300,4 +300,3 @@ def _equations(layers: Mapping[str, Layer], tensors: Sequence[Tensor]) -> dict[s
             continue
         found[name] = tuple(write(Terms(layer.attributes, frozenset(own))))
     return found
-

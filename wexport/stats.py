@@ -68,14 +68,14 @@ class Stats:
         with np.errstate(all="ignore"):
             np.copyto(d, x)
             means = np.add.reduce(d, axis=1) / n
-            np.multiply(d, d, out=d)
+            np.square(d, out=d)
             squares = np.add.reduce(d, axis=1)
             around = squares - n * means * means
             # far from zero, a difference loses its digits
             for i in np.flatnonzero(~(around * _CANCELS > squares)).tolist():
                 np.copyto(d[i], x[i])
                 np.subtract(d[i], means[i], out=d[i])
-                np.multiply(d[i], d[i], out=d[i])
+                np.square(d[i], out=d[i])
                 around[i] = np.add.reduce(d[i])
         for i in range(rows):
             self._join(n, float(means[i]), float(around[i]))

@@ -107,4 +107,3 @@ def _read(array: Array, start: int, stop: int, dtype: np.dtype[Any]) -> NDArray[
 
 def _flat(block: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(block).reshape(-1)
-

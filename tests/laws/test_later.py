@@ -16,7 +16,7 @@ def test_a_module_loads_when_it_is_used(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "farpackage/tools.py").write_text("answer = 42\n")
     monkeypatch.syspath_prepend(tmp_path)
     with put_off("farpackage", "tools"):
-        import farpackage.tools as tools  # type: ignore[import-not-found]  # noqa: PLR0402
+        import farpackage.tools as tools  # type: ignore[import-not-found]
     assert "farpackage" not in sys.modules
     assert tools.answer == 42
     assert "farpackage.tools" in sys.modules
