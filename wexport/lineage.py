@@ -94,7 +94,7 @@ def _stepped(arg: Any) -> Any:
 def _stated(value: Value, port: Port | None, compute: str | None) -> Value:
     """A value with what the file states of it: a shape fills in what is not known, never the other way.
 
-    The layer's own float type counts before the stated one: Keras 3.0 notes an argument as its taker casts it.
+    The layer's own float type counts before the stated one: some files note an argument as its taker casts it.
     """
     if value.dtype is None or dtypes.is_float(value.dtype):
         value = replace(value, dtype=compute or value.dtype or "float32")
