@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wexport.errors import SourceError
-from wexport.layers.keras import Era, Keras, is_builtin, plain
+from wexport.layers.keras import ROOMS, Era, Keras, is_builtin, plain
 from wexport.model import Json, Port
 from wexport.names import unique
 
@@ -174,7 +174,8 @@ class _Reader:
         inner = config.get("config")
         if module or self.era.major < 3 or not isinstance(inner, Mapping):
             return ".ops." in f"{module}."
-        return not {"trainable", "dtype", "layers"} & set(inner)
+        known_layer = config["class_name"] in ROOMS and "dtype" in inner
+        return not (known_layer or {"trainable", "batch_shape", "layers"} & set(inner))
 
     def _inside(self, entry: Entry, config: Mapping[str, Json], depth: int) -> None:
         """The model that a layer is, or that TimeDistributed wraps."""
