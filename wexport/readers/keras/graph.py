@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wexport.errors import LayoutError, SourceError
-from wexport.layers.keras import Stored, Tensor, stored
+from wexport.layers.keras import Era, Keras, Stored, Tensor, stored
 from wexport.layers.keras_ops import operation
 from wexport.model import Arg, Call, Const, Out, Port
 from wexport.names import unique
@@ -19,6 +19,9 @@ from wexport.readers.keras.masks import MASK_ROLES, pass_masks
 from wexport.readers.keras.tree import Entry, Node, Ref, Tree, input_port, refs
 
 _MAX_CALLS = 200_000
+
+
+NOTHING_KNOWN = Stored("unknown", {}, known=False)
 
 
 @dataclass(slots=True)
@@ -35,6 +38,11 @@ class Draft:
         """The attributes, with the steps of a TimeDistributed around the whole model."""
         total = self.distributed + self.stored.attributes.get("time_distributed", 0)
         return {**self.stored.attributes, **({"time_distributed": total} if total else {})}
+
+
+def made_up(name: str, era: Era) -> Draft:
+    """A layer that no config lists, of which nothing is known."""
+    return Draft(name, Entry(name, Keras(name, "unknown", {}, era), full=name), NOTHING_KNOWN)
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from wexport.layers.keras import Era, Keras, Stored, stored
@@ -18,14 +19,16 @@ from wexport.readers.keras.bind import (
     Found,
     bind_group,
     finished,
+    fits,
     in_order,
     short_name,
     unknown_binding,
     wants,
 )
-from wexport.readers.keras.graph import Draft, Graph
+from wexport.readers.keras.graph import Draft, Graph, made_up
 from wexport.readers.keras.legacy import Groups
-from wexport.readers.keras.paths import own_name, owners, variables
+from wexport.readers.keras.paths import left_out_reason, own_name, owners, variables
+from wexport.readers.keras.result import model_of
 from wexport.readers.keras.source import Source, as_found
 from wexport.readers.keras.tree import Entry, Tree
 
@@ -33,23 +36,11 @@ Shapes = Mapping[str, tuple[int, ...]]
 Guess = tuple[str, dict[str, Json], tuple[str, ...]]  # class, config, the attributes that the shapes prove
 
 
-def nothing_known() -> Stored:
-    """What is stored by a layer of which nothing is known."""
-    return Stored("unknown", {}, known=False)
-
-
-def made_up(name: str, era: Era, class_name: str = "unknown") -> Draft:
-    """A layer that no config lists."""
-    return Draft(name, Entry(name, Keras(name, class_name, {}, era), full=name), nothing_known())
-
-
 # -- .h5 weights -------------------------------------------------------------------------------------------------------
 
 
 def from_groups(source: Source, era: Era, groups: Groups, left: list[LeftOut], name_of_model: str) -> Model:
     """The layers of a legacy weights file; without an architecture there is no graph."""
-    from wexport.readers.keras.model import model_of
-
     layers, sure = [], True
     for name, found in groups.items():
         binding = _classified(name, found, era)
@@ -62,19 +53,25 @@ def from_groups(source: Source, era: Era, groups: Groups, left: list[LeftOut], n
     if sure or (era.major < 3 and not era.tf):
         layers = _with_positions(layers, [f.key for found in groups.values() for f in found])
     unknown = [layer.name for layer in layers if layer.kind == "unknown"]
-    return model_of(source, era, name_of_model, Graph(), layers, left, _warnings(unknown))
+    return model_of(source, name_of_model, Graph(), layers, left, _warnings(source, unknown))
 
 
-def _warnings(unknown: Sequence[str]) -> list[str]:
-    if not unknown:
-        return []
-    names = ", ".join(unknown[:6]) + (", ..." if len(unknown) > 6 else "")
-    return [f"the weights alone do not tell what these layers are: {names}; give --architecture to have them named"]
+def _warnings(source: Source, unknown: Sequence[str]) -> list[str]:
+    found = []
+    config = source.config
+    if isinstance(config, Mapping):
+        found.append(
+            f"the architecture ({config.get('class_name')}) does not list its layers, code does; they are told by "
+            "their weights alone, and the model cannot be computed from the bundle"
+        )
+    if unknown:
+        names = ", ".join(unknown[:6]) + (", ..." if len(unknown) > 6 else "")
+        advice = "" if found else "; give --architecture to have them named"
+        found.append(f"the weights alone do not tell what these layers are: {names}{advice}")
+    return found
 
 
 def _with_positions(layers: Sequence[Layer], keys: Sequence[str]) -> list[Layer]:
-    from dataclasses import replace
-
     index = {key: i for i, key in enumerate(keys)}
     return [
         replace(
@@ -86,8 +83,6 @@ def _with_positions(layers: Sequence[Layer], keys: Sequence[str]) -> list[Layer]
 
 
 def _partial(layer: Layer) -> Layer:
-    from dataclasses import replace
-
     return replace(layer, class_name="" if layer.class_name == "unknown" else layer.class_name)
 
 
@@ -273,22 +268,19 @@ def _path_cell(s: Sequence[tuple[int, ...]]) -> Guess | None:
 
 def from_paths(source: Source, era: Era, tree: Tree) -> Model:
     """The objects of an archive of which no config lists the layers: variables by path."""
-    from wexport.readers.keras.model import model_of
-    from wexport.readers.keras.numbered import _reason
-
     layers: list[Layer] = []
     left: list[LeftOut] = []
     for path, group in owners(source.root):
         found: list[Found] = []
         for name, array in variables(group):
             key = f"{path}/vars/{name}" if path else f"vars/{name}"
-            reason = _reason(path)
+            reason = left_out_reason(path)
             item = LeftOut(key, array.shape, reason) if reason else as_found(key, name, array)
             (left if isinstance(item, LeftOut) else found).append(item)  # type: ignore[arg-type]
         if found:
             layers.append(_partial(finished(_by_path(source, era, path, group, found))))
     unknown = [layer.name for layer in layers if layer.kind == "unknown"]
-    return model_of(source, era, tree.name, Graph(), layers, left, _warnings(unknown))
+    return model_of(source, tree.name, Graph(), layers, left, _warnings(source, unknown))
 
 
 def _by_path(source: Source, era: Era, path: str, group: Group, found: Sequence[Found]) -> Binding:
@@ -306,8 +298,6 @@ def _by_path(source: Source, era: Era, path: str, group: Group, found: Sequence[
         if len(slots) == len(found):
             draft = Draft(name, entry, Stored(made.kind, {**attributes, "partial": True}, tuple(slots)))
             binding = Binding(draft, list(zip(slots, found, strict=True)))
-            from wexport.readers.keras.bind import fits
-
             if fits(binding):
                 return binding
     return unknown_binding(made_up(name, era), found, False)

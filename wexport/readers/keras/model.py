@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from wexport.errors import LayoutError, SourceError
-from wexport.layers.keras import Era, Keras
-from wexport.model import Json, Layer, LeftOut, Model
+from wexport.layers.keras import Era
+from wexport.model import Layer, LeftOut, Model
 from wexport.readers.keras import guess, legacy
 from wexport.readers.keras.bind import (
     Binding,
@@ -21,8 +21,9 @@ from wexport.readers.keras.bind import (
     unknown_binding,
     wants,
 )  # fmt: skip
-from wexport.readers.keras.graph import Draft, Graph, draft_layers, lower
+from wexport.readers.keras.graph import NOTHING_KNOWN, Draft, draft_layers, lower, made_up
 from wexport.readers.keras.numbered import archive_arrays
+from wexport.readers.keras.result import model_of
 from wexport.readers.keras.source import Source, era_of, with_index
 from wexport.readers.keras.tree import Entry, Tree, read_tree
 
@@ -64,7 +65,7 @@ def _from_groups(source: Source, era: Era, groups: legacy.Groups, left: list[Lef
         _bind_entry(entry, groups[entry.name], drafts, bindings, warnings)
     _by_position(tree, groups, taken, drafts, bindings, warnings)
     for name in [n for n in groups if n not in taken and groups[n]]:
-        draft = _made_up(name, era)
+        draft = made_up(name, era)
         bindings[name] = unknown_binding(draft, groups[name], False)
         warnings.append(
             f"{name}: the file holds weights for a layer that the architecture does not list; they are exported whole"
@@ -97,7 +98,7 @@ def _bind_entry(
     if known:
         warnings.append(f"{entry.name}: {explain_mismatch(found, wanted)}; its weights are exported whole")
     name = entry.name if entry.name in drafts else next(iter(owners), entry.name)
-    draft = drafts.get(name) or Draft(name, entry, guess.nothing_known())
+    draft = drafts.get(name) or Draft(name, entry, NOTHING_KNOWN)
     if found:
         bindings[entry.name] = unknown_binding(
             replace(draft, name=entry.name), found, entry.layer.era.major < 3 or in_order(found)
@@ -122,10 +123,6 @@ def _by_position(
         for entry, name in zip(idle, spare, strict=True):
             taken.add(name)
             _bind_entry(entry, groups[name], drafts, bindings, warnings)
-
-
-def _made_up(name: str, era: Era) -> Draft:
-    return Draft(name, Entry(name, Keras(name, "unknown", {}, era), full=name), guess.nothing_known())
 
 
 # -- archives ----------------------------------------------------------------------------------------------------------
@@ -158,7 +155,7 @@ def _assembled(
         layers.append(_layer(source, binding, index))
     layers += [_layer(source, b, index) for b in bindings.values()]
     warnings += _unknown_warnings(layers, drafts)
-    return model_of(source, era, tree.name, graph, layers, left, warnings)
+    return model_of(source, tree.name, graph, layers, left, warnings)
 
 
 def _layer(source: Source, binding: Binding, index: Mapping[str, int]) -> Layer:
@@ -181,30 +178,3 @@ def _unknown_warnings(layers: list[Layer], drafts: Mapping[str, Draft]) -> list[
             "and the model cannot be computed from the bundle"
         )
     return found
-
-
-def model_of(
-    source: Source, era: Era, name: str, graph: Graph, layers: list[Layer], left: list[LeftOut], warnings: list[str]
-) -> Model:
-    """The model with what its file says of itself."""
-    described: dict[str, Json] = {
-        "file": source.path.name,
-        "format": source.format,
-        "bytes": sum(f.size for f in source.files),
-    }
-    if source.architecture is not None:
-        described["architecture"] = source.architecture.name
-    return Model(
-        name,
-        "keras",
-        source.version,
-        described,
-        graph.inputs,
-        graph.outputs,
-        tuple(layers),
-        tuple(graph.calls),
-        tuple(left),
-        graph.known,
-        tuple(warnings),
-        source.files,
-    )

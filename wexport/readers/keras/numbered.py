@@ -10,17 +10,10 @@ from wexport.layout import shape_text
 from wexport.model import LeftOut
 from wexport.readers.hdf5 import H5Array
 from wexport.readers.keras.bind import Binding, Found, described, fits, retold, unknown_binding
-from wexport.readers.keras.graph import Draft, draft_layers
-from wexport.readers.keras.paths import below, layer_paths, owners, variables
+from wexport.readers.keras.graph import Draft, draft_layers, made_up
+from wexport.readers.keras.paths import below, layer_paths, left_out_reason, owners, variables
 from wexport.readers.keras.source import Source, as_found
 from wexport.readers.keras.tree import Tree
-
-_LEFT_OUT = {"optimizer": "optimizer state", "_optimizer": "optimizer state", "metrics": "a metric's state"}
-_LEFT_OUT |= {
-    "compile_metrics": "a metric's state",
-    "loss": "a loss' state",
-    "seed_generator": "the state of a random generator",
-}
 
 
 def archive_arrays(
@@ -108,7 +101,7 @@ def _members(source: Source, path: str) -> list[tuple[str, H5Array]]:
 def _all_below(source: Source, path: str, left: list[LeftOut]) -> list[Found]:
     found = []
     for key, array in _members(source, path):
-        reason = _reason(key[len(path) + 1 :])
+        reason = left_out_reason(key[len(path) + 1 :])
         item = (
             LeftOut(key, array.shape, reason)
             if reason
@@ -121,24 +114,18 @@ def _all_below(source: Source, path: str, left: list[LeftOut]) -> list[Found]:
     return found
 
 
-def _reason(key: str) -> str | None:
-    return next((text for word, text in _LEFT_OUT.items() if word in key.split("/")), None)
-
-
 def _orphans(
     source: Source, era: Era, paths: Mapping[str, str], used: set[str], bindings: dict[str, Binding],
     left: list[LeftOut], warnings: list[str],
 ) -> None:  # fmt: skip
     """Arrays at paths that no layer accounts for: left out if nobody predicts with them, else exported whole."""
-    from wexport.readers.keras.guess import made_up
-
     for path, group in owners(source.root):
         fresh = []
         for name, array in variables(group):
             key = f"{path}/vars/{name}" if path else f"vars/{name}"
             if key in used or (path and below(paths, path) and key in used):
                 continue
-            reason = _reason(path)
+            reason = left_out_reason(path)
             item = LeftOut(key, array.shape, reason) if reason else as_found(key, name, array)
             if isinstance(item, LeftOut):
                 left.append(item)

@@ -21,6 +21,15 @@ from wexport.layers.keras_ops import snake
 from wexport.readers.hdf5 import Group, H5Array
 from wexport.readers.keras.tree import Entry, Tree
 
+_LEFT_OUT = {
+    "optimizer": "optimizer state",
+    "_optimizer": "optimizer state",
+    "metrics": "a metric's state",
+    "compile_metrics": "a metric's state",
+    "loss": "a loss' state",
+    "seed_generator": "the state of a random generator",
+}
+
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
 _ODD_NAMES = {"GroupQueryAttention": "grouped_query_attention"}
 
@@ -69,6 +78,11 @@ def own_name(group: Group) -> str | None:
     inner = group.groups.get("vars")
     name = inner.attrs.get("name") if inner else None
     return name if isinstance(name, str) else None
+
+
+def left_out_reason(path: str) -> str | None:
+    """Why nobody predicts with what lies at a path; None if somebody may."""
+    return next((text for word, text in _LEFT_OUT.items() if word in path.split("/")), None)
 
 
 def variables(group: Group | None) -> list[tuple[str, H5Array]]:
