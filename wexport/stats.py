@@ -61,7 +61,8 @@ class Stats:
         rows, n = x.shape
         d = scratch[: x.size].reshape(x.shape)
         low, high = float(x.min()), float(x.max())
-        self.zeros += int(np.count_nonzero(x == 0))
+        is_zero = scratch.view(np.bool_)[: x.size].reshape(x.shape)  # the same memory, before it is needed
+        self.zeros += int(np.count_nonzero(np.equal(x, 0, out=is_zero)))
         if not (math.isfinite(low) and math.isfinite(high)):
             self.nonfinite += x.size - int(np.count_nonzero(np.isfinite(x)))
         self.low, self.high = _lower(self.low, low), -_lower(-self.high, -high)

@@ -21,7 +21,8 @@ BLOCK_BYTES = 4 << 20
 _DENSE = 4  # read a stretch whole where at least one in four of its elements is wanted
 _SMALL = 1 << 14  # elements; one longer read is cheaper than many short ones
 
-Sink = Callable[[NDArray[Any]], None]  # takes the next elements of a tensor, flat, as unsigned integers
+# takes the next elements of a tensor, flat, as unsigned integers; they are gone when it returns
+Sink = Callable[[NDArray[Any]], None]
 
 
 def groups(views: Sequence[View]) -> list[list[int]]:
@@ -46,13 +47,14 @@ def move(array: Array, views: Sequence[View], sinks: Sequence[Sink]) -> None:
     dtype = dtypes.mover(array.dtype)
     limit = max(1, BLOCK_BYTES // dtype.itemsize // len(views))
     low, high = min(v.offset for v in views), max(v.offset for v in views)
+    stretch, piece = _Space(dtype), _Space(dtype)
     for block in blocks(View(first.shape, first.strides), limit):
         start, stop = block.span[0] + low, block.span[1] + high
         if _worth(stop - start, block.size * len(views)):
-            flat = _read(array, start, stop, dtype)
+            flat = _read(array, start, stretch.of(stop - start))
             for view, sink in zip(views, sinks, strict=True):
                 place = block.offset + view.offset - start
-                sink(_flat(strided(flat, View(block.shape, block.strides, place))))
+                sink(_flat(strided(flat, View(block.shape, block.strides, place)), piece))
         else:
             for view, sink in zip(views, sinks, strict=True):
                 sink(gather(array, View(block.shape, block.strides, block.offset + view.offset)))
@@ -85,7 +87,7 @@ def gather(array: Array, view: View) -> NDArray[Any]:
 def _gather(array: Array, view: View, out: NDArray[Any], dtype: np.dtype[Any]) -> None:
     start, stop = view.span
     if _worth(stop - start, view.size):
-        flat = _read(array, start, stop, dtype)
+        flat = _read(array, start, np.empty(stop - start, dtype))
         out[...] = strided(flat, View(view.shape, view.strides, view.offset - start))
         return
     axis = max(range(len(view.shape)), key=lambda i: abs(view.strides[i]) if view.shape[i] > 1 else -1)
@@ -99,11 +101,28 @@ def _worth(stretch: int, wanted: int) -> bool:
     return stretch <= max(_DENSE * wanted, _SMALL)
 
 
-def _read(array: Array, start: int, stop: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    flat = np.empty(stop - start, dtype)
-    array.storage.read_into(memoryview(flat).cast("B"), start * dtype.itemsize)
+class _Space:
+    """Memory that is used again for every block: fresh pages cost as much as the copying does."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._memory: NDArray[Any] = np.empty(0, dtype)
+
+    def of(self, count: int) -> NDArray[Any]:
+        """Room for so many elements."""
+        if self._memory.size < count:
+            self._memory = np.empty(count, self._memory.dtype)
+        return self._memory[:count]
+
+
+def _read(array: Array, start: int, flat: NDArray[Any]) -> NDArray[Any]:
+    array.storage.read_into(memoryview(flat).cast("B"), start * flat.itemsize)
     return flat
 
 
-def _flat(block: NDArray[Any]) -> NDArray[Any]:
-    return np.ascontiguousarray(block).reshape(-1)
+def _flat(block: NDArray[Any], space: _Space) -> NDArray[Any]:
+    """A block's elements in C order, where they lie or in the space."""
+    if block.flags.c_contiguous:
+        return block.reshape(-1)
+    flat = space.of(block.size)
+    np.copyto(flat.reshape(block.shape), block)
+    return flat
