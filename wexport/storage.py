@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -89,6 +90,12 @@ class SourceFile:
         self.read_into(memoryview(data), start)
         return bytes(data)
 
+    def expect(self, start: int, size: int) -> None:
+        """Tell the system that these bytes will be read, in whatever order."""
+        if hasattr(os, "posix_fadvise"):
+            with suppress(OSError):
+                os.posix_fadvise(self._fd, start, size, os.POSIX_FADV_WILLNEED)
+
     def close(self) -> None:
         """Close the file; a second time does nothing."""
         descriptor, self._fd = self._fd, -1
@@ -115,6 +122,10 @@ class FileRange:
     def read_into(self, buffer: memoryview, start: int) -> None:
         """Fill the buffer with the run's bytes from `start` on."""
         self.file.read_into(buffer, self.offset + start)
+
+    def expect(self) -> None:
+        """Tell the system that all of it will be read, in whatever order."""
+        self.file.expect(self.offset, self.size)
 
 
 @dataclass(frozen=True, slots=True)

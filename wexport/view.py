@@ -21,37 +21,84 @@ Flat = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Unpack:
-    """Two 4-bit integers in a byte, low nibble first, along one axis of the stored array.
+    """Numbers of 2, 4 or 6 bits that share bytes, the lowest bits first, along one axis of the stored array.
 
-    `shape` is the shape after unpacking; the stored axis has `ceil(n / 2)` bytes. The pad nibble of an odd
-    axis is zero (`put` writes it so).
+    `shape` is the shape after unpacking; the stored axis has as many bytes as the bits need. Without an axis it is
+    the flattened array that is packed. What is left of the last byte is zero (`put` writes it so).
     """
 
     shape: tuple[int, ...]
-    axis: int
+    axis: int | None
     signed: bool = True
+    bits: int = 4
 
     def stored_shape(self) -> tuple[int, ...]:
         """The shape of the array of bytes."""
-        half = (self.shape[self.axis] + 1) // 2
-        return (*self.shape[: self.axis], half, *self.shape[self.axis + 1 :])
+        if self.axis is None:
+            return (self._bytes(math.prod(self.shape)),)
+        return (*self.shape[: self.axis], self._bytes(self.shape[self.axis]), *self.shape[self.axis + 1 :])
 
     def take(self, flat: Flat) -> Flat:
         """The numbers, one a byte, flattened: `int8` if signed, else `uint8`."""
-        stored = np.moveaxis(flat.view(np.uint8).reshape(self.stored_shape()), self.axis, -1)
-        wide = np.stack([stored & 15, stored >> 4], axis=-1).reshape(*stored.shape[:-1], -1)
-        wide = np.moveaxis(wide[..., : self.shape[self.axis]], -1, self.axis)
+        stored = flat.view(np.uint8).reshape(self.stored_shape())
+        if self.axis is None:
+            wide = _spread(stored, self.bits, math.prod(self.shape))
+        else:
+            wide = _spread(np.moveaxis(stored, self.axis, -1), self.bits, self.shape[self.axis])
+            wide = np.moveaxis(wide, -1, self.axis)
         if self.signed:
-            return (((wide ^ 8).astype(np.int16) - 8).astype(np.int8)).reshape(-1)
+            top = 1 << (self.bits - 1)
+            return ((wide ^ top).view(np.int8) - np.int8(top)).reshape(-1)
         return np.ascontiguousarray(wide).reshape(-1)
 
     def put(self, numbers: Flat, flat: Flat) -> None:
         """Write the numbers back into the bytes."""
-        wide = np.moveaxis(numbers.view(np.uint8).reshape(self.shape) & 15, self.axis, -1)
-        if wide.shape[-1] % 2:
-            wide = np.concatenate([wide, np.zeros_like(wide[..., :1])], axis=-1)
-        packed = np.moveaxis(wide[..., 0::2] | wide[..., 1::2] << 4, -1, self.axis)
+        wide = numbers.view(np.uint8) & ((1 << self.bits) - 1)
+        if self.axis is None:
+            packed = _squeezed(wide.reshape(-1), self.bits)
+        else:
+            packed = _squeezed(np.moveaxis(wide.reshape(self.shape), self.axis, -1), self.bits)
+            packed = np.moveaxis(packed, -1, self.axis)
         flat.view(np.uint8).reshape(self.stored_shape())[...] = packed
+
+    def _bytes(self, count: int) -> int:
+        return (count * self.bits + 7) // 8
+
+
+def _spread(stored: Flat, bits: int, count: int) -> Flat:
+    """The first `count` numbers of a bit stream along the last axis, one a byte."""
+    size, each = _group(bits)
+    if stored.shape[-1] % size:
+        stored = np.concatenate([stored, np.zeros((*stored.shape[:-1], -stored.shape[-1] % size), np.uint8)], -1)
+    wide = np.empty((*stored.shape[:-1], stored.shape[-1] // size * each), np.uint8)
+    for i in range(each):
+        byte, shift = divmod(i * bits, 8)
+        part = stored[..., byte::size] >> shift
+        if shift + bits > 8:
+            part |= stored[..., byte + 1 :: size] << (8 - shift)
+        wide[..., i::each] = part & ((1 << bits) - 1)
+    return wide[..., :count]
+
+
+def _squeezed(wide: Flat, bits: int) -> Flat:
+    """The bytes of a bit stream along the last axis; the inverse of `_spread`."""
+    size, each = _group(bits)
+    count = wide.shape[-1]
+    if count % each:
+        wide = np.concatenate([wide, np.zeros((*wide.shape[:-1], -count % each), np.uint8)], -1)
+    stored = np.zeros((*wide.shape[:-1], wide.shape[-1] // each * size), np.uint8)
+    for i in range(each):
+        byte, shift = divmod(i * bits, 8)
+        stored[..., byte::size] |= wide[..., i::each] << shift
+        if shift + bits > 8:
+            stored[..., byte + 1 :: size] |= wide[..., i::each] >> (8 - shift)
+    return stored[..., : (count * bits + 7) // 8]
+
+
+def _group(bits: int) -> tuple[int, int]:
+    """The least number of whole bytes that hold whole numbers, and of those numbers."""
+    shared = math.lcm(bits, 8)
+    return shared // 8, shared // bits
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,8 +113,9 @@ def test_indexing_an_axis_covers_it_once(shape: tuple[int, ...], data: st.DataOb
 @given(SHAPES, st.data())
 def test_packed_numbers_come_back(shape: tuple[int, ...], data: st.DataObject) -> None:
     axis, signed = data.draw(st.integers(0, len(shape) - 1)), data.draw(st.booleans())
-    unpack = Unpack(shape, axis, signed)
-    low, high = (-8, 8) if signed else (0, 16)
+    flat, bits = data.draw(st.booleans()), data.draw(st.sampled_from([2, 4, 6]))
+    unpack = Unpack(shape, None if flat else axis, signed, bits)
+    low, high = (-(1 << bits - 1), 1 << bits - 1) if signed else (0, 1 << bits)
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     numbers = rng.integers(low, high, shape).astype(np.int8 if signed else np.uint8)
     packed = np.full(math.prod(unpack.stored_shape()), 0xFF, np.uint8)
@@ -135,6 +136,17 @@ def test_the_low_nibble_is_first() -> None:
     packed = np.array([0x21, 0x8F], np.uint8)
     assert Unpack((4,), 0).take(packed).tolist() == [1, 2, -1, -8]
     assert Unpack((3,), 0, signed=False).take(packed).tolist() == [1, 2, 15]
+
+
+def test_the_lowest_bits_are_first() -> None:
+    """As ONNX has it: along the flattened array, six bits as one stream."""
+    packed = np.array([0b11_10_01_00, 0b10], np.uint8)
+    assert Unpack((5,), None, False, 2).take(packed).tolist() == [0, 1, 2, 3, 2]
+    assert Unpack((1, 5), 1, True, 2).take(packed).tolist() == [0, 1, -2, -1, -2]
+    assert Unpack((3, 1), None, False, 4).take(np.array([0x21, 0x03], np.uint8)).tolist() == [1, 2, 3]
+    six = [1, 2 << 2 | 3, 9, 63, 5]
+    stream = sum(n << 6 * i for i, n in enumerate(six)).to_bytes(4, "little")
+    assert Unpack((5,), None, False, 6).take(np.frombuffer(stream, np.uint8)).tolist() == six
 
 
 def test_a_refolded_block_was_flattened_in_fortran_order() -> None:

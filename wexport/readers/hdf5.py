@@ -183,7 +183,7 @@ class _Walk:
         if dtype == "opaque":
             width = source.dtype.itemsize
             dtype = str(attrs.get("dtype") or {1: "uint8", 2: "bfloat16"}.get(width))
-            if not dtypes.is_stored(dtype) or dtypes.itemsize(dtype) != width:
+            if not dtypes.is_stored(dtype) or dtypes.bits(dtype) != 8 * width:
                 return H5Array(shape, None, Bytes(b""))
         return H5Array(shape, dtype, self.storage(source, path, shape, dtypes.itemsize(dtype)), attrs)
 
