@@ -1,10 +1,10 @@
 """Features: what stands at each position of a value, as far as it can be followed back.
 
-A value's index space (without the batch) is tiled by `Part`s. A part holds features of one source; along each
-axis of the value it has a `Run`: a start and the source's axes (`Atom`) with their strides there. So a
-flattened convolution is one axis with three atoms, and two concatenated inputs are two parts with one atom
-each. Shape movers are exact moves of runs; where one cannot be expressed, the value becomes untraced and
-whatever reads it stays whole. Nothing is ever guessed.
+A value's index space is tiled by `Part`s; the batch is an axis like any other, and the first one where a value
+starts. A part holds features of one source; along each axis of the value it has a `Run`: a start and the source's
+axes (`Atom`) with their strides there. So a flattened convolution is a batch and one axis with three atoms, and two
+concatenated inputs are two parts with one atom each. Shape movers are exact moves of runs; where one cannot be
+expressed, the value becomes untraced and whatever reads it stays whole. Nothing is ever guessed.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from wexport.layout import Leaf
 from wexport.view import c_strides
 
 Dim = int | None
+NO_FEATURES = {"batch", "merged"}  # axes along which no features lie, or nobody knows which
 SPATIAL = {0: (), 1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 
@@ -63,15 +65,19 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The positions of a value that hold features of one source."""
+    """The positions of a value that hold features of one source.
+
+    `taken` are the source's axes of which one position was taken, with where: they have no run any more.
+    """
 
     source: str
     runs: tuple[Run, ...]
+    taken: tuple[Atom, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """The shape of a value, without the batch, its type, and its parts; `parts` None is untraced.
+    """The shape of a value, its type, and its parts; `parts` None is untraced.
 
     `shape` is None where not even the number of axes is known.
     """
@@ -82,7 +88,7 @@ class Value:
 
     @property
     def rank(self) -> int:
-        """The number of axes, without the batch; -1 where it is not known."""
+        """The number of axes; -1 where it is not known."""
         return -1 if self.shape is None else len(self.shape)
 
     def untraced(self) -> Value:
@@ -90,17 +96,29 @@ class Value:
         return replace(self, parts=None)
 
 
-def source(name: str, shape: Sequence[Dim] | None, dtype: str | None, channel: int | None = None) -> Value:
-    """A value that starts here. `channel` is its feature axis, where the layer that gives it knows one."""
+def source(
+    name: str, shape: Sequence[Dim] | None, dtype: str | None, channel: int | None = None, axes: Sequence[str] = ()
+) -> Value:
+    """A value that starts here: `[batch, ...]`, or with these `axes`.
+
+    `channel` is its feature axis, where the layer it is of knows one.
+    """
     if shape is None:
         return Value(None, dtype)
-    names, known = axis_names(len(shape), channel)
-    runs = tuple(_whole(Atom(a, i, n, n, known=known)) for i, (a, n) in enumerate(zip(names, shape, strict=True)))
-    return Value(tuple(shape), dtype, (Part(name, runs),))
+    names, known = _axes(len(shape), channel)
+    names = tuple(axes) or names
+    atoms = (Atom(a, i, n, n, known=known or a == "batch") for i, (a, n) in enumerate(zip(names, shape, strict=True)))
+    return Value(tuple(shape), dtype, (Part(name, tuple(_whole(atom) for atom in atoms)),))
+
+
+def _axes(rank: int, channel: int | None) -> tuple[tuple[str, ...], bool]:
+    """Names for all axes of a value, the batch first, and whether they say what the others are."""
+    names, known = axis_names(rank - 1, channel if channel is None or channel < 0 else channel - 1)
+    return ("batch", *names)[:rank], known
 
 
 def axis_names(rank: int, channel: int | None) -> tuple[tuple[str, ...], bool]:
-    """Names for a value's axes, and whether they say what the axes are."""
+    """Names for the axes behind the batch, and whether they say what the axes are."""
     if channel is None or rank - 1 not in SPATIAL:
         return tuple(f"axis_{i + 1}" for i in range(rank)), False
     names = list(SPATIAL[rank - 1])
@@ -116,31 +134,76 @@ def _whole(atom: Atom) -> Run:
 
 
 def reshape(value: Value, shape: Sequence[Dim]) -> Value:
-    """The same elements in C order under another shape; equal leading and trailing axes are left alone."""
+    """The same elements in C order under another shape, taken apart into as many blocks of axes as there are."""
     new = tuple(shape)
     if value.shape is None or value.parts is None:
         return Value(new, value.dtype)
     old = value.shape
-    head = 0
-    while head < min(len(old), len(new)) and old[head] == new[head]:
-        head += 1
-    tail = 0
-    while tail < min(len(old), len(new)) - head and old[-1 - tail] == new[-1 - tail]:
-        tail += 1
-    inner_old, inner_new = old[head : len(old) - tail], new[head : len(new) - tail]
-    if (
-        None in inner_old
-        or None in inner_new
-        or math.prod(n or 0 for n in inner_old) != math.prod(n or 0 for n in inner_new)
-    ):
-        return Value(new, value.dtype)
+    blocks = _blocks(old, new)
     parts = []
     for part in value.parts:
-        runs = _refit(part.runs[head : len(old) - tail], _ints(inner_old), _ints(inner_new))
-        if runs is None:
-            return Value(new, value.dtype)
-        parts.append(replace(part, runs=part.runs[:head] + runs + part.runs[len(old) - tail :]))
+        runs: tuple[Run, ...] = ()
+        for before, after in blocks:
+            fitted = _fit(part.runs[before], old[before], new[after])
+            if fitted is None:
+                return Value(new, value.dtype)
+            runs += fitted
+        parts.append(replace(part, runs=runs))
     return Value(new, value.dtype, tuple(parts))
+
+
+def _blocks(old: Sequence[Dim], new: Sequence[Dim]) -> list[tuple[slice, slice]]:
+    """The axes before and after a reshape that hold the same elements, as finely as the lengths tell."""
+    leading = _meets(old, new)
+    i, j = leading[-1]
+    trailing = [(len(old) - k, len(new) - m) for k, m in reversed(_meets(old[i:][::-1], new[j:][::-1]))]
+    k, m = trailing[0]
+    head, tail = _equal_ends(old[i:k], new[j:m])
+    a, b, c, d = i + head, k - tail, j + head, m - tail
+    # unknown lengths that look alike are the same if what lies between them agrees
+    ends = [(a, c), (b, d)] if _size(old[a:b]) == _size(new[c:d]) is not None else []
+    edges = dict.fromkeys([*leading, *ends, *trailing])
+    return [(slice(a, b), slice(c, d)) for (a, c), (b, d) in pairwise(edges)]
+
+
+def _equal_ends(old: Sequence[Dim], new: Sequence[Dim]) -> tuple[int, int]:
+    """The numbers of leading and of trailing axes that are alike."""
+    most = min(len(old), len(new))
+    head = next((i for i in range(most) if old[i] != new[i]), most)
+    most -= head
+    return head, next((i for i in range(most) if old[-1 - i] != new[-1 - i]), most)
+
+
+def _meets(old: Sequence[Dim], new: Sequence[Dim]) -> list[tuple[int, int]]:
+    """The numbers of leading axes, before and after, that hold equally many elements; all of them known."""
+    found, i, j = [(0, 0)], 0, 0
+    before = after = 1
+    while True:
+        if before <= after and i < len(old) and (n := old[i]):
+            before, i = before * n, i + 1
+        elif before >= after and j < len(new) and (n := new[j]):
+            after, j = after * n, j + 1
+        else:
+            return found
+        if before == after:
+            found.append((i, j))
+
+
+def _size(dims: Sequence[Dim]) -> Dim:
+    return None if None in dims else math.prod(_ints(dims))
+
+
+def _fit(runs: tuple[Run, ...], old: Sequence[Dim], new: Sequence[Dim]) -> tuple[Run, ...] | None:
+    """A part's runs along a block of axes that was reshaped; axes that cannot be followed have no names."""
+    if old == new:
+        return runs
+    before, after = _size(old), _size(new)
+    if before != after and None not in (before, after):
+        return None
+    fitted = _refit(runs, _ints(old), _ints(new)) if before and before == after else None
+    if fitted is None and all(run.covers(n) for run, n in zip(runs, old, strict=True)):
+        return tuple(_whole(Atom("merged", -1, n, n, known=True)) for n in new)
+    return fitted
 
 
 def _ints(dims: Sequence[Dim]) -> tuple[int, ...]:
@@ -188,7 +251,7 @@ def _place(atom: Atom, stride: int, shape: tuple[int, ...]) -> list[tuple[int, A
         if step * n % stride or size % room:
             return [(-1, atom, 0)]
         if room > 1:
-            found.append((axis, replace(left, size=room), stride // step))
+            found.append((axis, replace(left, size=room, start=0), stride // step))
         left = replace(left, size=size // room, unit=left.unit * room)
         stride *= room
     return found if left.size == 1 else [(-1, atom, 0)]
@@ -206,18 +269,19 @@ def transpose(value: Value, order: Sequence[int]) -> Value:
 
 
 def concat(values: Sequence[Value], axis: int) -> Value:
-    """Values side by side along an axis; their other axes agree."""
-    if any(v.shape is None for v in values):
-        return Value(None, values[0].dtype)
+    """Values side by side along an axis; their other axes agree, and a known length counts for all."""
     shapes = [v.shape or () for v in values]
+    if len({len(s) for s in shapes}) != 1 or not all(shapes):
+        return Value(None, values[0].dtype)
     place = axis % len(shapes[0])
     lengths = [s[place] for s in shapes]
-    shape = list(next((s for s in shapes if None not in s), shapes[0]))
+    shape = [next((n for n in dims if n is not None), None) for dims in zip(*shapes, strict=True)]
     shape[place] = None if None in lengths else sum(n or 0 for n in lengths)
-    if None in lengths or any(v.parts is None for v in values):
+    full = [sized(v, shape) for v in values]
+    if None in lengths or any(v.parts is None for v in full):
         return Value(tuple(shape), values[0].dtype)
     parts, offset = [], 0
-    for value, n in zip(values, lengths, strict=True):
+    for value, n in zip(full, lengths, strict=True):
         for part in value.parts or ():
             run = part.runs[place]
             moved = replace(run, start=run.start + offset)
@@ -242,7 +306,9 @@ def cut(value: Value, axis: int, start: int, stop: int) -> Value:
         if kept is None:
             return Value(shape, value.dtype)
         kept = replace(kept, start=low - start)
-        parts.append(replace(part, runs=(*part.runs[:place], kept, *part.runs[place + 1 :])))
+        taken = tuple(a for a, _ in kept.atoms if a.size == 1 and a.full != 1)
+        runs = (*part.runs[:place], kept, *part.runs[place + 1 :])
+        parts.append(Part(part.source, runs, part.taken + taken))
     return Value(shape, value.dtype, tuple(parts) if value.parts is not None else None)
 
 
@@ -289,19 +355,21 @@ def drop_axis(value: Value, axis: int) -> Value:
 
 def resample(value: Value, sizes: Sequence[Dim], channel: int) -> Value:
     """A feature map with other spatial sizes (pooled, padded, cropped): its channels stay what they are."""
-    if value.shape is None:
+    if value.shape is None or value.rank != len(sizes) + 2:
         return Value(None, value.dtype)
     rank = len(value.shape)
     place = channel % rank
-    names, known = axis_names(rank, channel)
-    shape = list(sizes)
+    names, known = _axes(rank, channel)
+    shape = [value.shape[0], *sizes]
     shape.insert(place, value.shape[place])
     parts = []
     for part in value.parts or ():
         runs = []
         for axis in range(rank):
             run = part.runs[axis]
-            if axis == place:
+            if axis == 0:
+                runs.append(run)
+            elif axis == place:
                 runs.append(_renamed(run, names[axis], axis, known))
             elif run.covers(value.shape[axis]):
                 runs.append(_whole(Atom(names[axis], axis, shape[axis], shape[axis], known=known)))
@@ -341,9 +409,10 @@ def sized(value: Value, shape: Sequence[Dim]) -> Value:
 def leaves(value: Value, axis: int) -> tuple[Leaf, ...] | None:
     """The parts of a value's feature axis, in its order; None where they cannot be told.
 
-    They can be told where every part extends over all the other axes, so that each position reads the same.
+    They can be told where every part extends over all the other axes, so that each position reads the same, and
+    where neither the batch nor folded axes lie among them.
     """
-    if value.shape is None or value.parts is None:
+    if not value.shape or value.parts is None:
         return None
     place = axis % len(value.shape)
     found = []
@@ -360,11 +429,30 @@ def leaves(value: Value, axis: int) -> tuple[Leaf, ...] | None:
     return _numbered(merged)
 
 
-def _leaf(part: Part, run: Run) -> tuple[Leaf, Dim] | None:
-    if any(a.size is None for a, _ in run.atoms):
+def span(value: Value, order: int) -> tuple[str, int, int] | None:
+    """The run of features along a source's axis (its place there) that a value holds: source, start, size.
+
+    None where they are of several sources, or no run.
+    """
+    if value.parts is None or len(value.parts) != 1:
         return None
-    atoms = sorted(run.atoms, key=lambda item: (item[0].order, -item[0].unit))
-    atoms = _joined(atoms)
+    part = value.parts[0]
+    atoms = [a for run in part.runs for a, _ in run.atoms if a.order == order and a.size != 1]
+    atoms.sort(key=lambda a: a.unit)
+    size = 1
+    for atom in atoms:
+        if atom.size is None or atom.unit != size:
+            return None
+        size *= atom.size
+    start = sum(a.start for a in (*atoms, *(t for t in part.taken if t.order == order)))
+    return part.source, start, size
+
+
+def _leaf(part: Part, run: Run) -> tuple[Leaf, Dim] | None:
+    if any(a.size is None or a.axis in NO_FEATURES for a, _ in run.atoms):
+        return None
+    channels_last = sorted(run.atoms, key=lambda item: (item[0].axis == "channel", item[0].order, -item[0].unit))
+    atoms = _joined(channels_last)
     sizes = tuple(a.size or 0 for a, _ in atoms)
     strides = tuple(s for _, s in atoms)
     by_stride = tuple(sorted(run.atoms, key=lambda item: -item[1]))
@@ -374,6 +462,10 @@ def _leaf(part: Part, run: Run) -> tuple[Leaf, Dim] | None:
     if len(atoms) <= 1 or (dense and not all(a.known for a, _ in atoms)):
         size = math.prod(sizes)
         stride = strides[0] if len(atoms) == 1 else 1
+        direction = next((a for a in part.taken if a.axis == "direction"), None)
+        if direction is not None and features is None:  # directions are features, too
+            i, n = direction.start, direction.full or 1
+            features, full = (i * size, (i + 1) * size), n * size
         return Leaf(part.source, ("in",), (size,), (stride,), run.start, features), full
     names = [a.axis for a, _ in atoms]
     axes = tuple(n if names.count(n) == 1 else f"{n}_{names[:i].count(n) + 1}" for i, n in enumerate(names))
@@ -446,10 +538,10 @@ def _numbered(found: list[Leaf]) -> tuple[Leaf, ...]:
 
 
 def each(value: Value, function: Callable[[Value], Value]) -> Value:
-    """A function of what stands at each position of the first axis, applied along it."""
-    if value.shape is None or not value.shape:
+    """A function of what stands at each position of the axis behind the batch, applied along it."""
+    if value.shape is None or value.rank < 2:
         return Value(None, value.dtype)
-    inner = function(drop_axis(value, 0))
+    inner = function(drop_axis(value, 1))
     if inner.shape is None:
         return inner
-    return new_axis(inner, 0, value.shape[0], "time")
+    return new_axis(inner, 1, value.shape[1], "time")

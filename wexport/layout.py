@@ -43,10 +43,14 @@ class Refold:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Two 4-bit integers a byte along the stored dimension that holds `axis`, low nibble first."""
+    """Numbers of 2, 4 or 6 bits that share bytes along the stored dimension that holds `axis`, lowest bits first.
 
-    axis: str
+    Without an axis, the flattened array is packed, and the array's shape is the one after unpacking.
+    """
+
+    axis: str | None
     signed: bool = True
+    bits: int = 4
 
 
 Step = Flip | Refold | Packed
@@ -179,7 +183,7 @@ def axis_sizes(rule: Rule, shape: tuple[int, ...]) -> dict[str, int]:
     """
     groups = parse_side(rule.layout)
     given = {**rule.sizes, **{a: len(labels) for a, labels in rule.labels.items()}}
-    packed = {s.axis for s in rule.steps if isinstance(s, Packed)}
+    packed = {s.axis: s.bits for s in rule.steps if isinstance(s, Packed)}
     if len(groups) != len(shape):
         raise LayoutError(
             f'layout "{rule.layout}" has {_count(len(groups), "dimension")}, the array is {shape_text(shape)}'
@@ -188,8 +192,8 @@ def axis_sizes(rule: Rule, shape: tuple[int, ...]) -> dict[str, int]:
     for group, n in zip(groups, shape, strict=True):
         open_axes = [a for a in group if a not in given]
         known = math.prod(given[a] for a in group if a in given)
-        if packed & set(group):
-            fits = not open_axes and (known + 1) // 2 == n
+        if share := [packed[a] for a in group if a in packed]:
+            fits = not open_axes and (known * share[0] + 7) // 8 == n
         elif open_axes:
             fits = len(open_axes) == 1 and known > 0 and n % known == 0
             sizes |= {open_axes[0]: n // known if known else 0}
@@ -244,9 +248,9 @@ def _check_bijection(rule: Rule, groups: Sequence[Group], kept: Sequence[Group],
 def _unfolded(rule: Rule, shape: tuple[int, ...], groups: Sequence[Group], sizes: Mapping[str, int]) -> View:
     for step in rule.steps:
         if isinstance(step, Packed):
-            axis = next(i for i, g in enumerate(groups) if step.axis in g)
+            axis = None if step.axis is None else next(i for i, g in enumerate(groups) if step.axis in g)
             logical = tuple(math.prod(sizes[a] for a in g) for g in groups)
-            view = View.whole(logical, Unpack(logical, axis, step.signed))
+            view = View.whole(logical, Unpack(logical, axis, step.signed, step.bits))
             break
     else:
         view = View.whole(shape)

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from wexport import dtypes
+from wexport.errors import LayoutError
 from wexport.features import Value, drop_axis, each, leaves, sized, source
 from wexport.layers import KINDS, Flow
 from wexport.layers.registry import FlowRule
 from wexport.layout import Leaf
-from wexport.model import Arg, Call, Const, Layer, Model, Port
+from wexport.model import Arg, Array, Call, Const, Layer, Model, Port, Ref, every
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,13 @@ def trace(model: Model) -> Lineage:
     values: dict[str, Value] = {}
     reads: dict[str, list[tuple[Leaf, ...] | None]] = {}
     for name, port in model.inputs.items():
-        shape = None if port.shape is None else port.shape[1:]
+        shape = port.shape and tuple(n if isinstance(n, int) else None for n in port.shape)  # others are names
         values[name] = source(name, shape, port.dtype)
-    for call in model.calls:
+    stored = {w.array.key: w.array for layer in model.layers for w in layer.weights}
+    stored |= {c.array.key: c.array for c in model.constants}
+    for call in every(model.calls):
         layer = layers[call.layer]
-        args = {role: _traced(arg, values) for role, arg in call.args.items()}
+        args = {role: _traced(arg, values, stored) for role, arg in call.args.items()}
         for role, value in _outputs(layer, call, args).items():
             values[role] = _stated(value, model.known.get(role), layer.compute)
         kind = KINDS[layer.kind]
@@ -47,11 +50,14 @@ def trace(model: Model) -> Lineage:
     return Lineage(values, {name: _common(found) for name, found in reads.items()})
 
 
-def _traced(arg: Arg, values: Mapping[str, Value]) -> Any:
+def _traced(arg: Arg, values: Mapping[str, Value], stored: Mapping[str, Array]) -> Any:
     if isinstance(arg, str):
         return values.get(arg, Value(None))
     if isinstance(arg, tuple):
-        return tuple(_traced(a, values) for a in arg)
+        return tuple(_traced(a, values, stored) for a in arg)
+    if isinstance(arg, Ref):
+        array = stored[arg.array]
+        return Const(None, array.dtype, array.shape)
     return arg
 
 
@@ -61,17 +67,23 @@ def _outputs(layer: Layer, call: Call, args: Mapping[str, Any]) -> dict[str, Val
     assert rule is not None
     flow = Flow(layer.attributes, args, names)
     steps = layer.attributes.get("time_distributed", 0)
-    found = rule(flow) if not steps else _distributed(rule, flow, steps)
+    try:
+        found = rule(flow) if not steps else _distributed(rule, flow, steps)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise LayoutError(
+            f"{layer.name}: the settings of this {layer.class_name} make no sense for what it reads; "
+            "the model is damaged: export it again"
+        ) from error
     return {value: found.get(role, Value(None)) for role, value in names.items()}
 
 
 def _distributed(rule: FlowRule, flow: Flow, steps: int) -> dict[str, Value]:
-    """A layer's rule at each step of the first axes."""
+    """A layer's rule at each step of the first axes behind the batch."""
 
     def at(role: str, n: int, args: Mapping[str, Any]) -> Value:
         if n == 0:
             return rule(Flow(flow.attributes, args, flow.names)).get(role, Value(None))
-        first = next((v for v in _flat(args) if v.shape), Value(None))
+        first = next((v for v in _flat(args) if v.rank > 1), Value(None))
         inner = {r: _stepped(a) for r, a in args.items()}
         return each(first, lambda _: at(role, n - 1, inner))
 
@@ -87,7 +99,7 @@ def _flat(args: Mapping[str, Any]) -> list[Value]:
 
 def _stepped(arg: Any) -> Any:
     if isinstance(arg, Value):
-        return drop_axis(arg, 0) if arg.shape else arg
+        return drop_axis(arg, 1) if arg.rank > 1 else arg
     return tuple(_stepped(a) for a in arg) if isinstance(arg, tuple) else arg
 
 
@@ -104,12 +116,11 @@ def _stated(value: Value, port: Port | None, compute: str | None) -> Value:
         value = replace(value, dtype=port.dtype)
     if port.shape is None:
         return value
-    stated = port.shape[1:]
-    if value.shape is None or len(value.shape) != len(stated):
-        return Value(stated, value.dtype)
-    if any(a is not None and b is not None and a != b for a, b in zip(value.shape, stated, strict=True)):
-        return Value(stated, value.dtype)
-    return sized(value, stated)
+    if value.rank != len(port.shape):
+        return Value(port.shape, value.dtype)
+    if any(a is not None and b is not None and a != b for a, b in zip(value.shape or (), port.shape, strict=True)):
+        return Value(port.shape, value.dtype)
+    return sized(value, port.shape)
 
 
 def _read(layer: Layer, x: Any, axis: int) -> tuple[Leaf, ...] | None:
@@ -118,7 +129,7 @@ def _read(layer: Layer, x: Any, axis: int) -> tuple[Leaf, ...] | None:
     if not isinstance(x, Value) or isinstance(x, Const):
         return None
     for _ in range(layer.attributes.get("time_distributed", 0)):
-        x = drop_axis(x, 0)
+        x = _stepped(x)
     return leaves(x, axis)
 
 

@@ -7,12 +7,12 @@ what a call gives out, known by a name that is unique in the model.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from wexport import dtypes
-from wexport.layout import Rule
+from wexport.layout import Packed, Rule
 from wexport.storage import SourceFile, Storage
 
 Shape = tuple[int | None, ...]
@@ -22,7 +22,10 @@ Json = Any  # what the json module reads: a dict, a list, a string, a number, a 
 @dataclass(frozen=True, slots=True)
 class Array:
     """One array as the file stores it; `key` is its path or name there, `index` its place in the
-    framework's own list of weights (None where the file does not tell)."""
+    framework's own list of weights (None where the file does not tell).
+
+    The elements of types shorter than a byte share bytes, in the order of the flattened array (`unpacking`).
+    """
 
     key: str
     shape: tuple[int, ...]
@@ -35,11 +38,22 @@ class Array:
         """The number of elements."""
         return math.prod(self.shape)
 
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes that it takes in the file."""
+        return dtypes.nbytes(self.dtype, self.count)
+
     def bytes(self) -> bytearray:
         """All of the array's bytes."""
-        data = bytearray(self.count * dtypes.itemsize(self.dtype))
+        data = bytearray(self.nbytes)
         self.storage.read_into(memoryview(data), 0)
         return data
+
+
+def unpacking(array: Array) -> Packed | None:
+    """The step that every rule for the array needs because its elements share bytes, or None."""
+    bits = dtypes.bits(array.dtype)
+    return Packed(None, dtypes.held_as(array.dtype) == "int8", bits) if bits < 8 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +87,22 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Const:
-    """A constant argument: a number, a string or nested lists of them."""
+    """A constant argument: a number, a string or nested lists of them; `stored` is the key of the array that it is."""
 
     value: Json
     dtype: str
     shape: tuple[int, ...]
+    stored: str | None = None
 
 
-Arg = str | Const | None | tuple["Arg", ...]  # a value's name, a constant, a missing one, several
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """An argument that is a stored array, whole, by its key."""
+
+    array: str
+
+
+Arg = str | Const | Ref | None | tuple["Arg", ...]  # a value's name, a constant, an array, a missing one, several
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +115,29 @@ class Out:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One use of a layer."""
+    """One use of a layer; `bodies` are the graphs that control flow runs."""
 
     layer: str
     args: Mapping[str, Arg]
     out: tuple[Out, ...]
+    bodies: Mapping[str, Body] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A graph inside a call: its inputs' names, its calls, and the values that it gives. It sees the values outside."""
+
+    inputs: tuple[str, ...]
+    calls: tuple[Call, ...]
+    outputs: tuple[Arg, ...]
+
+
+def every(calls: Iterable[Call]) -> Iterator[Call]:
+    """Calls, and those in their bodies before them."""
+    for call in calls:
+        for body in call.bodies.values():
+            yield from every(body.calls)
+        yield call
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +146,14 @@ class Port:
 
     shape: Shape | None
     dtype: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """An array that the graph reads and that is no weight; `value` are its elements, where the manifest has them."""
+
+    array: Array
+    value: Json = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +170,7 @@ class Model:
     """A model file, read as far as names and shapes go.
 
     `known` holds shapes that the file states for values; `warnings` say what a reader could not make sense of.
+    `attentions` are the values that attentions take as query, key and value.
     """
 
     name: str
@@ -136,6 +185,8 @@ class Model:
     known: Mapping[str, Port] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     files: tuple[SourceFile, ...] = ()
+    constants: tuple[Constant, ...] = ()
+    attentions: tuple[tuple[str, str, str], ...] = ()
 
     def close(self) -> None:
         """Close the files that the arrays are read from."""

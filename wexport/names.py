@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 # the order in which a layer's tensors are stored: first by role, then by the labels before it
 _ROLES = (
@@ -28,12 +28,25 @@ def tensor_name(layer: str, name: str, source: str | None) -> str:
     return f"{layer}.{name if source is None else part_name(name, source)}"
 
 
+class Names(set[str]):
+    """Names that are taken; how far the numbers behind each are used up is remembered, for thousands of equal ones."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        super().__init__(names)
+        self.last: dict[str, int] = {}
+
+
 def unique(name: str, taken: Container[str]) -> str:
     """The name, or the first of `name~2`, `name~3` ... that is free."""
-    found, number = name, 1
+    if name not in taken:
+        return name
+    number = taken.last.get(name, 1) if isinstance(taken, Names) else 1
+    found = name
     while found in taken:
         number += 1
         found = f"{name}~{number}"
+    if isinstance(taken, Names):
+        taken.last[name] = number
     return found
 
 

@@ -22,23 +22,26 @@ from wexport.layers import KINDS
 from wexport.layers.step import Terms
 from wexport.layout import Leaf, Packed, Piece, Refold, Rule, axis_sizes, expand, parse_side
 from wexport.lineage import Lineage, trace
-from wexport.model import Array, Json, Layer, LeftOut, Model, Weight
-from wexport.names import label_rank, role_rank, tensor_name, unique
+from wexport.model import Array, Json, Layer, LeftOut, Model, Weight, every, unpacking
+from wexport.names import Names, label_rank, role_rank, tensor_name, unique
+from wexport.packed import apart, packed
 from wexport.view import View
 
 Split = Literal["all", "gates", "none"]
-_PACKED_TYPES = {True: "int4", False: "uint4"}
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor of the bundle: `dtype` is the safetensors code, `stored_as` the source's type where it has none."""
+    """A tensor of the bundle: `dtype` is the safetensors code, `stored_as` the source's type where it has none.
+
+    A constant that the graph reads has no layer.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     axes: str
-    layer: str
+    layer: str | None
     role: str
     at: Mapping[str, str | int]
     array: Array
@@ -52,6 +55,19 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Alias:
+    """Another name for a tensor, of another layer that uses the same array, with that layer's words for its axes;
+    `transposed` where it reads them in reverse order."""
+
+    name: str
+    tensor: str
+    layer: str
+    role: str
+    axes: str
+    transposed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """An array of the source and the rule, as it was used, that says what became of it."""
 
@@ -60,21 +76,25 @@ class Stored:
     sizes: Mapping[str, int]
     leaves: Mapping[str, tuple[Leaf, ...]] = field(default_factory=dict)
     copy_of: str | None = None
+    constant: Json = None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an export will write. `layers` have the attributes that planning adds (`reads`, `zero`)."""
+    """What an export will write. `layers` have the attributes that planning adds (`reads`, `zero`); `whole` are the
+    tensors that are one array."""
 
     model: Model
     layers: tuple[Layer, ...]
     values: Mapping[str, Value]
     weights: tuple[Stored, ...]
     tensors: tuple[Tensor, ...]
+    aliases: tuple[Alias, ...]
     equations: Mapping[str, tuple[str, ...]]
     left_out: tuple[LeftOut, ...]
     warnings: tuple[str, ...]
     unknown: tuple[str, ...]
+    whole: Mapping[str, str] = field(default_factory=dict)
 
     def tensor(self, name: str) -> Tensor:
         """A tensor by its name.
@@ -86,6 +106,10 @@ class Plan:
             if tensor.name == name:
                 return tensor
         raise KeyError(name)
+
+    def of_array(self, key: str) -> str | None:
+        """The tensor that is an array as it is stored; None where its type cannot be one."""
+        return self.whole.get(key)
 
     def close(self) -> None:
         """Close the files that the arrays are read from."""
@@ -106,6 +130,7 @@ def make_plan(model: Model, split: Split = "all", strict: bool = False) -> Plan:
     lineage = trace(model)
     planner = _Planner(model, lineage, split)
     layers = [planner.layer(layer) for layer in model.layers]
+    planner.constants()
     unknown = tuple(layer.name for layer in layers if layer.kind == "unknown")
     findings = list(planner.findings)
     if strict:
@@ -120,10 +145,12 @@ def make_plan(model: Model, split: Split = "all", strict: bool = False) -> Plan:
         lineage.values,
         tuple(sorted(planner.weights, key=_file_order(model))),
         tuple(tensors),
-        _equations(by_name, tensors),
+        tuple(planner.aliases),
+        _equations(by_name, tensors, planner.aliases, model),
         (*model.left_out, *planner.left_out),
         (*model.warnings, *planner.warnings),
         unknown,
+        {t.array.key: t.name for t in tensors if t.view.size == t.array.count},
     )
 
 
@@ -135,18 +162,28 @@ class _Planner:
         self.left_out: list[LeftOut] = []
         self.warnings: list[str] = []
         self.findings: list[str] = []
-        self.names: set[str] = set()
+        self.names = Names()
+        self.aliases: list[Alias] = []
         self.arrays = {w.array.key: w.array for layer in model.layers for w in layer.weights}
+        self.packed = packed(model) if split != "none" else {}
+        self.reads = _agreed(model, lineage) if split == "all" else {}
+        self.owned: dict[str, list[Tensor]] = {}
 
     def layer(self, layer: Layer) -> Layer:
         """Plan a layer's tensors; gives it back with what planning learned."""
-        reads = self.lineage.reads.get(layer.name) if self.split == "all" else None
         added: dict[str, Json] = {}
+        parts = self.packed.get(layer.name)
+        if parts and all(w.rule != apart(w.rule, parts) for w in layer.weights):
+            layer = replace(layer, weights=tuple(replace(w, rule=apart(w.rule, parts)) for w in layer.weights))
+            added["parts"] = list(parts)
+        dropped = self._zero(layer)
+        if dropped:
+            added["zero"] = ["recurrent_bias"]
         for weight in layer.weights:
             try:
                 if self._copied(weight):
                     continue
-                self._weight(layer, weight, reads if weight.splits else None, added)
+                self._weight(layer, weight, added, dropped)
             except LayoutError as error:
                 self.findings.append(f"{weight.array.key}: {error}")
         return replace(layer, attributes={**layer.attributes, **added}) if added else layer
@@ -159,20 +196,46 @@ class _Planner:
         self.weights.append(Stored(weight.array, weight.rule, {}, copy_of=first.key))
         return True
 
-    def _weight(self, layer: Layer, weight: Weight, reads: tuple[Leaf, ...] | None, added: dict[str, Json]) -> None:
+    def _weight(self, layer: Layer, weight: Weight, added: dict[str, Json], dropped: bool) -> None:
         array, rule = weight.array, _unsplit(weight.rule) if self.split == "none" else weight.rule
         if not dtypes.is_stored(array.dtype):
             self.left_out.append(LeftOut(array.key, array.shape, f"{array.dtype} is no type that a tensor can have"))
             return
-        rule, parts = self._read(array, rule, reads, added)
-        pieces = expand(rule, array.shape, parts)
-        dropped = self._zero(layer, array, pieces)
-        if dropped:
-            added["zero"] = ["recurrent_bias"]
-        for piece in pieces:
-            if not (dropped and piece.role == "recurrent_bias"):
-                self._tensor(layer, array, rule, piece)
+        rule, parts = self._read(array, _unpacked(rule, array), self.reads.get(array.key), added)
+        pieces = [p for p in expand(rule, array.shape, parts) if not (dropped and p.role == "recurrent_bias")]
+        if array.key in self.owned:
+            self._alias(layer, array, pieces)
+            return
+        self.owned[array.key] = [
+            self._tensor(piece.at.get("layer", layer.name), array, rule, piece) for piece in pieces
+        ]
         self.weights.append(Stored(array, rule, axis_sizes(rule, array.shape), parts))
+
+    def _alias(self, layer: Layer, array: Array, pieces: Sequence[Piece]) -> None:
+        """The names that another use of an array would give its tensors; those of a shared array are given."""
+        for piece in () if "layer" in pieces[0].at else pieces:
+            name = unique(tensor_name(layer.name, piece.name, piece.leaf.label if piece.leaf else None), self.names)
+            turned = piece.view.permute(tuple(reversed(range(len(piece.shape)))))
+            found = next((t for t in self.owned[array.key] if t.view in (piece.view, turned)), None)
+            if found is None:
+                raise LayoutError(f"{layer.name} takes it apart otherwise than the layer before")
+            self.names.add(name)
+            self.aliases.append(Alias(name, found.name, layer.name, piece.role, piece.axes, found.view != piece.view))
+
+    def constants(self) -> None:
+        """Plan what the graph reads besides weights: in the manifest if it is short, else tensors."""
+        for constant in self.model.constants:
+            array = constant.array
+            rule = _whole_rule(array)
+            if constant.value is None and dtypes.is_stored(array.dtype):
+                piece = replace(expand(rule, array.shape)[0], name=array.key)
+                self._tensor(None, array, rule, piece)
+                self.weights.append(Stored(array, rule, axis_sizes(rule, array.shape)))
+            elif constant.value is None:
+                reason = f"{array.dtype} is no type that a tensor can have"
+                self.left_out.append(LeftOut(array.key, array.shape, reason))
+            else:
+                self.weights.append(Stored(array, rule, {}, constant=constant.value))
 
     def _read(
         self, array: Array, rule: Rule, reads: tuple[Leaf, ...] | None, added: dict[str, Json]
@@ -190,33 +253,59 @@ class _Planner:
         added["reads"] = [_reading(leaf) for leaf in reads]
         return rule, {"in": reads}
 
-    def _zero(self, layer: Layer, array: Array, pieces: Sequence[Piece]) -> bool:
+    def _zero(self, layer: Layer) -> bool:
         """Whether the second bias of a recurrent layer is not stored: every byte of it is zero."""
         if layer.kind not in {"lstm", "gru", "rnn"} or layer.attributes.get("reset_after"):
             return False
-        seconds = [(array, p) for p in pieces if p.role == "recurrent_bias"]
-        if not seconds:
-            return False
-        if layer.attributes.get("direction") == "bidirectional":
-            for other in layer.weights:
-                if other.array is not array and other.rule.labels.get("bias"):
-                    pieces = expand(other.rule, other.array.shape)
-                    seconds += [(other.array, p) for p in pieces if p.role == "recurrent_bias"]
-        return all(not _taken(a, p.view).any() for a, p in seconds)
+        try:
+            seconds = [
+                (weight.array, piece)
+                for weight in layer.weights
+                if "bias" in weight.rule.target
+                for piece in expand(weight.rule, weight.array.shape)
+                if piece.role == "recurrent_bias"
+            ]
+        except LayoutError:
+            return False  # said when the weight is planned
+        return bool(seconds) and all(not _taken(a, p.view).any() for a, p in seconds)
 
-    def _tensor(self, layer: Layer, array: Array, rule: Rule, piece: Piece) -> None:
+    def _tensor(self, layer: Any, array: Array, rule: Rule, piece: Piece) -> Tensor:
         label = piece.leaf.label if piece.leaf else None
-        wanted = tensor_name(layer.name, piece.name, label)
+        wanted = tensor_name("constants" if layer is None else layer, piece.name, label)
+        if "layer" in piece.at:  # several layers' array: its rule gives whole names
+            wanted = piece.name
         name = unique(wanted, self.names)
         if name != wanted:
             self.warnings.append(f"{wanted}: two tensors have this name; the later one is called {name}")
         self.names.add(name)
-        packed = next((s for s in rule.steps if isinstance(s, Packed)), None)
-        dtype = array.dtype if packed is None else ("int8" if packed.signed else "uint8")
-        stored_as = None if packed is None else _PACKED_TYPES[packed.signed]
+        packed = next((s for s in rule.steps if isinstance(s, Packed) and s.axis is not None), None)
+        dtype = array.dtype if packed is None else f"{'int' if packed.signed else 'uint'}{packed.bits}"
+        stored_as = None if dtypes.held_as(dtype) == dtype else dtype
         code, axes, at = dtypes.code(dtype), piece.axes, piece.at
-        tensor = Tensor(name, code, piece.shape, axes, layer.name, piece.role, at, array, piece.view, stored_as)
+        role = "constant" if layer is None else piece.role
+        tensor = Tensor(name, code, piece.shape, axes, layer, role, at, array, piece.view, stored_as)
         self.tensors.append(tensor)
+        return tensor
+
+
+def _agreed(model: Model, lineage: Lineage) -> dict[str, tuple[Leaf, ...] | None]:
+    """What the kernel in each array reads; one that several layers use is split only if all of them agree."""
+    found: dict[str, set[tuple[Leaf, ...] | None]] = {}
+    for layer in model.layers:
+        for weight in layer.weights:
+            reads = lineage.reads.get(layer.name) if weight.splits else None
+            found.setdefault(weight.array.key, set()).add(reads)
+    return {key: next(iter(reads)) if len(reads) == 1 else None for key, reads in found.items()}
+
+
+def _whole_rule(array: Array) -> Rule:
+    axes = " ".join(f"axis_{i + 1}" for i in range(len(array.shape)))
+    return _unpacked(Rule(axes, f"constant: {axes}"), array)
+
+
+def _unpacked(rule: Rule, array: Array) -> Rule:
+    step = unpacking(array)
+    return rule if step is None else rule.with_steps(step)
 
 
 def _reading(leaf: Leaf) -> Json:
@@ -237,7 +326,7 @@ def _taken(array: Array, view: View) -> Any:
 def _same_bytes(a: Array, b: Array) -> bool:
     if a.dtype != b.dtype:
         return False
-    size = a.count * dtypes.itemsize(a.dtype)
+    size = a.nbytes
     one, two = (bytearray(min(size, 1 << 20)) for _ in range(2))
     for start in range(0, size, 1 << 20):
         n = min(1 << 20, size - start)
@@ -265,7 +354,10 @@ def _unsplit(rule: Rule) -> Rule:
 
 
 def _file_order(model: Model) -> Any:
-    order = {w.array.key: i for i, w in enumerate(w for layer in model.layers for w in layer.weights)}
+    arrays = [*(w.array for layer in model.layers for w in layer.weights), *(c.array for c in model.constants)]
+    order: dict[str, int] = {}
+    for array in arrays:
+        order.setdefault(array.key, len(order))
 
     def key(stored: Stored) -> tuple[int, int]:
         index = stored.array.index
@@ -283,20 +375,24 @@ def _ordered(tensors: Sequence[Tensor], layers: Sequence[Layer]) -> list[Tensor]
         width = dtypes.itemsize(dtypes.name_of(t.dtype) or "uint8")
         labels = [label_rank(str(t.at[a])) for a in ("direction", "cell", "part", "gate") if a in t.at]
         leaf = [n for n in t.at.values() if isinstance(n, int)]
-        return (-width, place[t.layer], role_rank(t.role), t.role, labels, leaf, number)
+        return (-width, place.get(t.layer or "", len(place)), role_rank(t.role), t.role, labels, leaf, number)
 
     return [t for _, t in sorted(enumerate(tensors), key=key)]
 
 
-def _equations(layers: Mapping[str, Layer], tensors: Sequence[Tensor]) -> dict[str, tuple[str, ...]]:
+def _equations(
+    layers: Mapping[str, Layer], tensors: Sequence[Tensor], aliases: Sequence[Alias], model: Model
+) -> dict[str, tuple[str, ...]]:
     names: dict[str, set[str]] = {}
-    for t in tensors:
-        names.setdefault(t.layer, set()).add(t.name[len(t.layer) + 1 :])
+    for layer_name, full in [(t.layer, t.name) for t in tensors] + [(a.layer, a.name) for a in aliases]:
+        if layer_name is not None:
+            names.setdefault(layer_name, set()).add(full[len(layer_name) + 1 :])
     found = {}
+    args = {c.layer: frozenset(role for role, a in c.args.items() if a is not None) for c in every(model.calls)}
     for name, own in names.items():
         layer = layers[name]
         write = KINDS[layer.kind].equations
         if write is None or layer.attributes.get("partial"):
             continue
-        found[name] = tuple(write(Terms(layer.attributes, frozenset(own))))
+        found[name] = tuple(write(Terms(layer.attributes, frozenset(own), args=args.get(name, frozenset()))))
     return found

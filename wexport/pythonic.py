@@ -52,7 +52,12 @@ def expression(name: str, stored: Sequence[int], view: View, shape: Sequence[int
 
 
 def _unpacked(name: str, of: Unpack) -> str:
-    """Two numbers a byte; of an odd number of them the last half byte is padding."""
+    """Two numbers a byte; of an odd number of them the last half byte is padding.
+
+    An array that is packed as a whole has the shape of its numbers: whoever reads it gets it unpacked.
+    """
+    if of.axis is None:
+        return name
     text = f"unpack_int4({name}, axis={of.axis})"
     n = of.shape[of.axis]
     return f"{text}[{':, ' * of.axis}0:{n}]" if n % 2 else text

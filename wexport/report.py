@@ -54,10 +54,12 @@ def _count(n: int, word: str) -> str:
 def exported(plan: Plan, out: str) -> str:
     """What was written, in a line or two."""
     found = _export_numbers(plan)
-    arrays = _count(len(plan.weights), "array")
+    constants = len(plan.model.constants)
+    arrays = _count(found["weights"], "array")
     lines = [
         f"{out}: {_count(found['tensors'], 'tensor')}, {_count(found['parameters'], 'parameter')}, "
-        f"{_bytes(found['bytes'])}, from {arrays} of {_origin(plan.model.framework, plan.model.framework_version)}",
+        f"{_bytes(found['bytes'])}, from {arrays} of {_origin(plan.model.framework, plan.model.framework_version)}"
+        + (f", and {_count(constants, 'constant')}" if constants else ""),
         *_left_out(Counter(item.reason for item in plan.left_out)),
     ]
     return printable_lines(lines)
@@ -72,9 +74,9 @@ def exported_json(plan: Plan, out: str) -> str:
 def _export_numbers(plan: Plan) -> dict[str, int]:
     return {
         "tensors": len(plan.tensors),
-        "parameters": sum(t.view.size for t in plan.tensors),
+        "parameters": sum(t.view.size for t in plan.tensors if t.layer is not None),
         "bytes": sum(t.nbytes for t in plan.tensors),
-        "weights": len(plan.weights),
+        "weights": len(plan.weights) - len(plan.model.constants),
     }
 
 

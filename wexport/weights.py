@@ -24,6 +24,8 @@ def entry(stored: Stored) -> dict[str, Json]:
     found: dict[str, Json] = {"shape": list(stored.array.shape), "dtype": stored.array.dtype}
     if stored.copy_of is not None:
         return {**found, "copy_of": stored.copy_of}
+    if stored.constant is not None:
+        return {**found, "constant": stored.constant}
     found |= {"layout": rule.layout, "as": rule.target, "sizes": dict(stored.sizes)}
     if rule.labels:
         found["labels"] = {axis: list(labels) for axis, labels in rule.labels.items()}
@@ -37,12 +39,12 @@ def entry(stored: Stored) -> dict[str, Json]:
 
 
 def pieces(key: str, item: Mapping[str, Json]) -> list[Piece]:
-    """The tensors that an entry says its array holds; none for a copy of another array.
+    """The tensors that an entry says its array holds; none for a copy of another array, or a constant.
 
     Raises:
         BundleError: the entry makes no sense, or has a step that this program does not know.
     """
-    if "copy_of" in item:
+    if "copy_of" in item or "constant" in item:
         return []
     try:
         rule = Rule(
@@ -96,7 +98,7 @@ def _read_segments(axis: str, parts: Any) -> tuple[Leaf, ...]:
 
 def _step(step: Step) -> Json:
     if isinstance(step, Packed):
-        return {"unpack": step.axis, "bits": 4, "signed": step.signed}
+        return {"unpack": step.axis, "bits": step.bits, "signed": step.signed}
     return {"flip" if isinstance(step, Flip) else "refold": list(step.axes)}
 
 
@@ -105,6 +107,6 @@ def _read_step(step: Any) -> Step:
         return Flip(tuple(step["flip"]))
     if "refold" in step:
         return Refold(tuple(step["refold"]))
-    if "unpack" in step and step.get("bits") == 4:
-        return Packed(step["unpack"], bool(step["signed"]))
+    if "unpack" in step and step.get("bits") in {2, 4, 6}:
+        return Packed(step["unpack"], bool(step["signed"]), step["bits"])
     raise ValueError(f"the step {step} is not known; upgrade wexport")

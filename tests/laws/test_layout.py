@@ -86,7 +86,20 @@ def _text(rule: Rule) -> str:
     return f"{rule.layout} -> {rule.target}{steps} {labels}".strip()
 
 
-RULES = {**from_files(), **from_rows()}
+def packed_whole() -> dict[str, Rule]:
+    """Rules for arrays whose elements share bytes along the flattened array."""
+    plain, gates = (
+        Rule.parse("out in -> kernel: in out"),
+        Rule.parse("(gate unit) in -> {gate}.kernel: in unit", gate="abc"),
+    )
+    return {
+        f"{_text(rule)} {bits}": rule.with_steps(Packed(None, signed, bits))
+        for rule in (plain, gates)
+        for signed, bits in ((False, 2), (True, 4), (False, 6))
+    }
+
+
+RULES = {**from_files(), **from_rows(), **packed_whole()}
 
 
 def resized(rule: Rule, draw: Any) -> tuple[Rule, tuple[int, ...]]:
@@ -95,7 +108,7 @@ def resized(rule: Rule, draw: Any) -> tuple[Rule, tuple[int, ...]]:
     axes = [a for g in groups for a in g if a not in rule.labels]
     sizes = {a: draw(st.integers(1, 4)) for a in axes}
     lengths = {**sizes, **{a: len(labels) for a, labels in rule.labels.items()}}
-    packed = {step.axis for step in rule.steps if isinstance(step, Packed)}
+    packed = {step.axis for step in rule.steps if isinstance(step, Packed)} - {None}
     shape = tuple(
         (math.prod(lengths[a] for a in g) + 1) // 2 if packed & set(g) else math.prod(lengths[a] for a in g)
         for g in groups
@@ -112,7 +125,8 @@ def check(rule: Rule, shape: tuple[int, ...], leaves: Mapping[str, tuple[Leaf, .
     assert len(set(names)) == len(names), names
     at = [tuple(p.at.items()) for p in pieces]
     assert len(set(at)) == len(at)
-    count = math.prod(shape)
+    whole = [step for step in rule.steps if isinstance(step, Packed) and step.axis is None]
+    count = (math.prod(shape) * whole[0].bits + 7) // 8 if whole else math.prod(shape)
     logical = math.prod(axis_sizes(rule, shape).values())
     assert sum(p.view.size for p in pieces) == logical
     for piece in pieces:
