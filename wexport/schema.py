@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from wexport.layers import KINDS
+from wexport.layers.complete import KINDS
 from wexport.layers.registry import Kind
 from wexport.manifest import SECTIONS, VERSION
 
@@ -40,7 +40,9 @@ def schema() -> dict[str, Json]:
         "equations": {"type": "object", "additionalProperties": {"type": "array", "items": _TEXT}},
         "weights": {"type": "object", "additionalProperties": {"$ref": "#/$defs/weight"}},
         "tensors": {"type": "object", "additionalProperties": {"$ref": "#/$defs/tensor"}},
-        "aliases": _each({"tensor": _TEXT, "layer": _TEXT, "role": _TEXT}, {"transposed": {"type": "boolean"}}),
+        "aliases": _each(
+            {"tensor": _TEXT, "layer": _TEXT, "role": _TEXT, "axes": _TEXT, "transposed": {"type": "boolean"}}
+        ),
         "left_out": _each({"shape": _SHAPE, "reason": _TEXT}),
         "stats": _each(
             {**dict.fromkeys(("min", "max", "mean", "std", "l2"), _NUMBER), "zeros": _COUNT, "nonfinite": _COUNT}
@@ -55,7 +57,7 @@ def schema() -> dict[str, Json]:
         "properties": {"wexport": version, **{name: sections[name] for name in SECTIONS}},
         "$defs": {
             "layer": _layer(),
-            **{f"layer:{name}": _kind(kind) for name, kind in KINDS.items()},
+            **{f"layer:{name}": _kind(KINDS[name]) for name in sorted(KINDS)},
             "argument": _argument(),
             "call": _call(),
             "weight": _weight(),
@@ -89,7 +91,8 @@ def _model() -> Json:
 def _layer() -> Json:
     """A layer of any kind; one whose kind is known here has that kind's attributes."""
     rules = [
-        {"if": {"properties": {"kind": {"const": name}}}, "then": {"$ref": f"#/$defs/layer:{name}"}} for name in KINDS
+        {"if": {"properties": {"kind": {"const": name}}}, "then": {"$ref": f"#/$defs/layer:{name}"}}
+        for name in sorted(KINDS)
     ]
     reads = _object(
         {
@@ -108,6 +111,9 @@ def _layer() -> Json:
     maybe = {
         "reads": {"type": "array", "items": reads},
         "zero": {"type": "array", "items": _TEXT},
+        "part": _TEXT,
+        "parts": {"type": "array", "items": _TEXT},
+        "fused": {"type": "array", "items": _TEXT},
         "time_distributed": {"type": "integer", "minimum": 1},
         "partial": {"type": "boolean"},
     }
@@ -140,11 +146,19 @@ def _call() -> Json:
         }
     )
     args = {"type": "object", "additionalProperties": {"$ref": "#/$defs/argument"}}
-    return _object({"layer": _TEXT, "args": args, "out": {"type": "array", "items": out}})
+    body = _object(
+        {
+            "inputs": {"type": "array", "items": _TEXT},
+            "calls": {"type": "array", "items": {"$ref": "#/$defs/call"}},
+            "outputs": {"type": "array", "items": {"$ref": "#/$defs/argument"}},
+        }
+    )
+    bodies = {"type": "object", "additionalProperties": body}
+    return _object({"layer": _TEXT, "args": args, "out": {"type": "array", "items": out}}, {"bodies": bodies})
 
 
 def _weight() -> Json:
-    """An array of the source; a copy of another one says so instead of how it is taken apart."""
+    """An array of the source: how it is taken apart, or that it is a copy of another one, or a constant's elements."""
     common = {"index": {"type": ["integer", "null"]}, "shape": _SHAPE, "dtype": _TEXT}
     lengths = {"type": "object", "additionalProperties": _COUNT}
     labels = {"type": "object", "additionalProperties": {"type": "array", "items": _TEXT}}
@@ -158,8 +172,10 @@ def _weight() -> Json:
         "segments": {"type": "object", "additionalProperties": {"type": "array", "items": segment}},
         "steps": {"type": "array", "items": {"type": "object"}},
         "copy_of": _TEXT,
+        "constant": {},
     }
-    return {**_object(common, maybe), "anyOf": [{"required": ["layout", "as", "sizes"]}, {"required": ["copy_of"]}]}
+    forms = (["layout", "as", "sizes"], ["copy_of"], ["constant"])
+    return {**_object(common, maybe), "anyOf": [{"required": form} for form in forms]}
 
 
 def _tensor() -> Json:
@@ -168,7 +184,7 @@ def _tensor() -> Json:
             "dtype": {"enum": list(_DTYPES)},
             "shape": _SHAPE,
             "axes": _TEXT,
-            "layer": _TEXT,
+            "layer": {"type": ["string", "null"]},
             "role": _TEXT,
             "weight": _TEXT,
             "at": {"type": "object", "additionalProperties": {"type": ["string", "integer"]}},

@@ -13,7 +13,7 @@ from cases import Case, case, cases
 from conftest import Exported
 from jsonschema import Draft202012Validator
 
-from wexport.layers import KINDS
+from wexport.layers.complete import KINDS
 from wexport.schema import schema, violations
 
 PUBLISHED = Path(__file__).parents[2] / "schemas/manifest-1.schema.json"

@@ -1,4 +1,5 @@
-"""The rooms: one file for each family of layers. Importing this package signs all of them in."""
+"""The rooms: one file for each family of layers. Importing this package signs in those of a model made of layers;
+`complete` adds the operators of graphs, which take as long again to load."""
 
 from wexport.layers import (  # noqa: F401
     activation,

@@ -133,8 +133,7 @@ def _activation_flow(f: Flow) -> Mapping[str, Value]:
     if how["name"] != "glu" or f.x.shape is None:
         return unchanged(f)
     shape = list(f.x.shape)  # the halves are mixed: these are features of their own
-    place = how["axis"] if how["axis"] < 0 else how["axis"] - 1
-    shape[place] = None if (n := shape[place]) is None else n // 2
+    shape[how["axis"]] = None if (n := shape[how["axis"]]) is None else n // 2
     return {"y": f.source(shape)}
 
 
@@ -239,7 +238,7 @@ def _srelu_equations(terms: Terms) -> list[str]:
 
 def _spread(step: Step, name: str) -> Array:
     """A weight with the axes that all positions share put back in, as length one."""
-    found = step.weight(name)
+    found = np.asarray(step.operand(name))
     for axis in step.attributes["shared_axes"]:
         found = np.expand_dims(found, axis - 1)
     return found

@@ -146,9 +146,10 @@ def _multi_head_flow(f: Flow) -> Mapping[str, Value]:
         return {"y": f.source(None), "scores": f.source(None, "scores")}
     given = f.attributes["output_shape"]
     last = tuple(given) if isinstance(given, list) else (given or query.shape[-1],)
-    keys = value.shape[:-1] if value.shape else (None,)
+    keys = value.shape[1:-1] if value.shape else (None,)
     y = f.source((*query.shape[:-1], *last), dtype=query.dtype)
-    return {"y": y, "scores": f.source((f.attributes["heads"], *query.shape[:-1], *keys), "scores", dtype=query.dtype)}
+    scores = (*query.shape[:1], f.attributes["heads"], *query.shape[1:-1], *keys)
+    return {"y": y, "scores": f.source(scores, "scores", dtype=query.dtype)}
 
 
 @equations("multi_head_attention")

@@ -33,6 +33,7 @@ from wexport.layers.registry import (
     INT,
     INTS,
     PADDING,
+    TEXT,
     Flow,
     computes,
     equations,
@@ -49,19 +50,29 @@ Array = NDArray[Any]
 
 
 def channel_axis(attributes: Mapping[str, Any]) -> int:
-    """The axis of x (without the batch) that holds the channels."""
-    return 0 if attributes["data_format"] == "channels_first" else -1
+    """The axis of x that holds the channels."""
+    return 1 if attributes["data_format"] == "channels_first" else -1
 
 
 _COMMON: dict[str, Json] = {
     "kernel_size": INTS, "strides": INTS, "padding": PADDING, "dilation": INTS, "data_format": FORMAT,
     "activation": ACTIVATION,
 }  # fmt: skip
-kind("conv", feature_axis=channel_axis, maybe=quantized.MAYBE, filters=INT, groups=INT, **_COMMON)
+# a kernel that is computed is an argument: `kernel_axes` are its axes, as they are
+_GIVEN: dict[str, Json] = {"kernel_axes": TEXT}
+kind(
+    "conv",
+    feature_axis=channel_axis,
+    maybe={**quantized.MAYBE, **_GIVEN},
+    filters=optional(INT),
+    groups=INT,
+    **_COMMON,
+)
 kind(
     "conv_transpose",
     feature_axis=channel_axis,
-    filters=INT,
+    maybe={**_GIVEN, "groups": INT},
+    filters=optional(INT),
     output_padding=optional(INTS),
     output_size=optional(INTS),
     **_COMMON,
@@ -255,27 +266,31 @@ def _separable(layer: Keras) -> Stored:
 # -- shapes ------------------------------------------------------------------------------------------------------------
 
 
-def window_length(n: Dim, size: int, stride: int, padding: Any, dilation: int = 1) -> Dim:
-    """The number of windows along an axis of length n."""
+def window_length(n: Dim, size: int, stride: int, padding: Any, dilation: int = 1, ceil: bool = False) -> Dim:
+    """The number of windows along an axis of length n; `ceil`: a last one need only begin within it."""
     if n is None:
         return None
     reach = (size - 1) * dilation + 1
+    if ceil and padding not in ("same", "same_lower", "causal"):
+        low, high = padding if isinstance(padding, list) else (0, 0)
+        count = -(-(n + low + high - reach) // stride) + 1
+        return count - ((count - 1) * stride >= n + low)
     if isinstance(padding, list):
         return (n + sum(padding) - reach) // stride + 1
-    return -(-n // stride) if padding in {"same", "causal"} else (n - reach) // stride + 1
+    return -(-n // stride) if padding in {"same", "same_lower", "causal"} else (n - reach) // stride + 1
 
 
 def mapped(f: Flow, channels: Dim, lengths: Sequence[Dim]) -> Mapping[str, Value]:
     """A feature map of its own: so many channels, these spatial lengths."""
     axis = channel_axis(f.attributes)
-    shape = [channels, *lengths] if axis == 0 else [*lengths, channels]
-    return {"y": f.source(shape, channel=axis)}
+    shape = [channels, *lengths] if axis == 1 else [*lengths, channels]
+    return {"y": f.source((*(f.x.shape or (None,))[:1], *shape), channel=axis)}
 
 
 def spatial(x: Value, attributes: Mapping[str, Any]) -> list[Dim]:
     """The lengths of a value's spatial axes."""
     shape = list(x.shape or ())
-    return shape[1:] if channel_axis(attributes) == 0 else shape[:-1]
+    return shape[2:] if channel_axis(attributes) == 1 else shape[1:-1]
 
 
 @flow("conv", "depthwise_conv", "separable_conv")
@@ -289,7 +304,7 @@ def _conv_flow(f: Flow) -> Mapping[str, Value]:
         for of in zip(spatial(f.x, a), a["kernel_size"], a["strides"], pads, a["dilation"], strict=True)
     ]
     channels = a.get("filters")
-    if channels is None:
+    if "filters" not in a:
         inner = f.x.shape[channel_axis(a)]
         channels = None if inner is None else inner * a["multiplier"]
     return mapped(f, channels, lengths)
@@ -314,15 +329,16 @@ def _transpose_flow(f: Flow) -> Mapping[str, Value]:
 
 @equations("conv")
 def _conv_equations(terms: Terms) -> list[str]:
-    product = terms.product("kernel", "conv({x}, {w})")
-    if (whole := quantized.kernel_term(terms)) is not None:
+    product = "conv(x, kernel)" if "kernel_axes" in terms.attributes else terms.product("kernel", "conv({x}, {w})")
+    if terms.has("kernel") and (whole := quantized.kernel_term(terms)) is not None:
         product = f"conv(x, {whole})"
     return [f"y = {terms.activation('activation', product + terms.plus('bias'))}"]
 
 
 @equations("conv_transpose")
 def _transpose_equations(terms: Terms) -> list[str]:
-    product = terms.product("kernel", "conv_transpose({x}, {w})")
+    given = "kernel_axes" in terms.attributes
+    product = "conv_transpose(x, kernel)" if given else terms.product("kernel", "conv_transpose({x}, {w})")
     return [f"y = {terms.activation('activation', product + terms.plus('bias'))}"]
 
 
@@ -345,22 +361,31 @@ def _separable_equations(terms: Terms) -> list[str]:
 
 def channels_last(step: Step) -> Array:
     """x with its channels last."""
-    return np.moveaxis(step.x, 1, -1) if channel_axis(step.attributes) == 0 else step.x
+    return np.moveaxis(step.x, 1, -1) if channel_axis(step.attributes) == 1 else step.x
 
 
 def restored(step: Step, y: Array) -> Array:
     """A result with its channels where the layer has them."""
-    return np.moveaxis(y, -1, 1) if channel_axis(step.attributes) == 0 else y
+    return np.moveaxis(y, -1, 1) if channel_axis(step.attributes) == 1 else y
 
 
 def _finished(step: Step, y: Array) -> Array:
     return step.activate("activation", restored(step, step.bias(y, "bias")))
 
 
+def _kernel(step: Step) -> Array:
+    """The kernel, `[*space, in, out]`."""
+    axes = str(step.attributes.get("kernel_axes", "")).split()
+    if not axes:
+        return step.kernel()
+    space = [a for a in axes if a not in {"in", "out"}]
+    return np.transpose(step.args["kernel"], [axes.index(a) for a in (*space, "in", "out")])
+
+
 @computes("conv")
 def _compute_conv(step: Step) -> Array:
     a = step.attributes
-    kernel = step.kernel()
+    kernel = _kernel(step)
     if step.has("lora_b") and a.get("lora"):
         kernel = kernel + a["lora"]["alpha"] / a["lora"]["rank"] * (step.kernel("lora_a") @ step.weight("lora_b"))
     return _finished(step, conv(channels_last(step), kernel, a["strides"], a["padding"], a["dilation"], a["groups"]))
@@ -370,7 +395,9 @@ def _compute_conv(step: Step) -> Array:
 def _compute_transpose(step: Step) -> Array:
     a = step.attributes
     how = (a["strides"], a["padding"], a["dilation"], a["output_padding"], a["output_size"])
-    return _finished(step, transposed_conv(channels_last(step), step.kernel(), *how))
+    x, kernel, groups = channels_last(step), _kernel(step), a.get("groups", 1)
+    pairs = zip(np.split(x, groups, axis=-1), np.split(kernel, groups, axis=-2), strict=True)
+    return _finished(step, np.concatenate([transposed_conv(*pair, *how) for pair in pairs], axis=-1))
 
 
 @computes("depthwise_conv")

@@ -45,7 +45,7 @@ Array = NDArray[Any]
 
 
 def _channels(attributes: Mapping[str, Any]) -> int:
-    return 1 if attributes["data_format"] == "channels_first" else -1
+    return 2 if attributes["data_format"] == "channels_first" else -1
 
 
 kind(
@@ -117,27 +117,27 @@ def _old_slots(layer: Keras, attributes: Mapping[str, Any]) -> tuple[Slot, ...]:
 def _flow(f: Flow) -> Mapping[str, Value]:
     a = f.attributes
     both_ways = a.get("direction") == "bidirectional"
-    x = f.x if f.x.shape is None else drop_axis(f.x, 0)
-    time: Dim = f.x.shape[0] if f.x.shape else None
+    x = drop_axis(f.x, 1) if f.x.shape else f.x
+    batch, *time = (f.x.shape or (None, None))[:2]
     unknown: list[Dim] = [None] * len(a["kernel_size"])
     pads = each_axis(a["padding"], len(a["kernel_size"]))
     of = zip(spatial(x, a) if x.shape else unknown, a["kernel_size"], a["strides"], pads, a["dilation"], strict=True)
     lengths = [window_length(*item) for item in of]
     first = a["data_format"] == "channels_first"
 
-    def shape(channels: int) -> tuple[Dim, ...]:
-        return (channels, *lengths) if first else (*lengths, channels)
+    def shape(channels: int, *lead: Dim) -> tuple[Dim, ...]:
+        return (batch, *lead, channels, *lengths) if first else (batch, *lead, *lengths, channels)
 
     units = 2 * a["units"] if both_ways and a["merge_mode"] == "concat" else a["units"]
-    lead = (time,) if a["return_sequences"] else ()
-    channel = None if lead else (0 if first else -1)
-    found = {"y": f.source((*lead, *shape(units)), channel=channel)}
+    lead = time if a["return_sequences"] else ()
+    channel = 1 if first else -1
+    found = {"y": f.source(shape(units, *lead), channel=None if lead else channel)}
     if both_ways and a["merge_mode"] is None:
-        found["y_backward"] = f.source((*lead, *shape(units)), "y_backward", channel=channel)
+        found["y_backward"] = f.source(shape(units, *lead), "y_backward", channel=None if lead else channel)
     if a["return_state"]:
         for direction in ("forward.", "backward.") if both_ways else ("",):
             for role in STATES["conv_lstm"]:
-                found[direction + role] = f.source(shape(a["units"]), direction + role, channel=0 if first else -1)
+                found[direction + role] = f.source(shape(a["units"]), direction + role, channel=channel)
     return found
 
 

@@ -13,21 +13,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wexport.errors import LayoutError
-from wexport.features import Dim, Value
+from wexport.features import Value
 from wexport.layers import quantized
 from wexport.layers.activation import activation
 from wexport.layers.keras import Keras, Shapes, Slot, Stored, keras, plain, rule
 from wexport.layers.numerics import sigmoid
-from wexport.layers.registry import ACTIVATION, INT, NUMBERS, TEXT, Flow, computes, equations, flow, kind
+from wexport.layers.registry import ACTIVATION, INT, NUMBER, NUMBERS, TEXT, Flow, computes, equations, flow, kind
 from wexport.layers.step import Step, Terms
 from wexport.layout import Packed, Rule
+from wexport.model import Json
 
 Array = NDArray[Any]
 
@@ -37,7 +38,8 @@ def last_axis(_: Mapping[str, Any]) -> int:
     return -1
 
 
-kind("dense", feature_axis=last_axis, maybe=quantized.MAYBE, units=INT, activation=ACTIVATION)
+_FACTORS: dict[str, Json] = {"alpha": NUMBER, "beta": NUMBER}  # alpha * (x @ kernel) + beta * bias
+kind("dense", feature_axis=last_axis, maybe={**quantized.MAYBE, **_FACTORS}, units=INT, activation=ACTIVATION)
 
 
 @keras("Dense", "TimeDistributedDense")
@@ -65,18 +67,39 @@ def _dense_flow(f: Flow) -> Mapping[str, Value]:
 
 @equations("dense")
 def _dense_equations(terms: Terms) -> list[str]:
+    if parts := terms.attributes.get("parts"):
+        return [f"y = {terms.activation('activation', f'concat({_each(terms, parts)})')}"]
+    return [f"y = {terms.activation('activation', _affine(terms))}"]
+
+
+def _each(terms: Terms, parts: Sequence[str]) -> str:
+    return ", ".join(_affine(terms.below(part)) for part in parts)
+
+
+def _affine(terms: Terms) -> str:
     whole = quantized.kernel_term(terms)
     product = terms.product("kernel") if whole is None else f"x @ {whole}"
-    return [f"y = {terms.activation('activation', product + terms.plus('bias'))}"]
+    alpha, beta = (terms.attributes.get(k) for k in ("alpha", "beta"))
+    product = product if alpha is None else f"{alpha} * ({product})"
+    bias = terms.plus("bias")
+    return product + (bias if beta is None else bias.replace(" + ", f" + {beta} * "))
 
 
 @computes("dense")
 def _compute_dense(step: Step) -> Array:
+    parts = step.attributes.get("parts")
+    if parts is None:
+        return step.activate("activation", _product(step))
+    return step.activate("activation", np.concatenate([_product(step.below(part)) for part in parts], axis=-1))
+
+
+def _product(step: Step) -> Array:
     y = quantized.rounded_input(step, step.x) @ quantized.dequantized(step)
     if (low := quantized.low_rank(step)) is not None:
         y = y + step.x @ low
     bias = quantized.rounded_bias(step)
-    return step.activate("activation", y if bias is None else y + bias)
+    y = y * step.attributes.get("alpha", 1)
+    return y if bias is None else y + step.attributes.get("beta", 1) * bias
 
 
 # -- maxout and highway (Keras 1) --------------------------------------------------------------------------------------
@@ -269,14 +292,14 @@ def _einsum_flow(f: Flow) -> Mapping[str, Value]:
     if f.x.shape is None or match is None:
         return {"y": f.source(None)}
     x, y = match[2], match[6]
-    shape: tuple[Dim, ...] = (None, *f.x.shape)
+    shape = f.x.shape
     extra = len(shape) - len(x)
     if extra < 0:
         return {"y": f.source(None)}
     stated = dict(zip(reversed(y), reversed(f.attributes["output_shape"]), strict=False))
     sizes = dict(zip(x, shape[extra:] if match[1] else shape, strict=False))
     inner = tuple(stated.get(c) or sizes.get(c) for c in y)
-    return {"y": f.source((shape[:extra] + inner if match[1] else inner + shape[len(x) :])[1:])}
+    return {"y": f.source(shape[:extra] + inner if match[1] else inner + shape[len(x) :])}
 
 
 @equations("einsum_dense")

@@ -5,14 +5,14 @@
 
 Arithmetic of the same names between symbolic tensors (`layers/ops.py`) is of the same kinds: they differ in
 `broadcast`. Keras' layers align operands of fewer axes behind the batch (`batch`), operators as NumPy does.
+`truncate`: quotients of whole numbers are rounded toward zero, remainders have the dividend's sign.
 What becomes of masks is in `mask_rule`: `all` of those present, or `any` of all (Keras 3).
 Sources: keras/src/layers/merging (3.15.1); keras/layers/merge.py (2.2.4); keras/engine/topology.py, Merge (1.2.2).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,12 @@ from wexport.features import Dim, Value, concat
 from wexport.layers.keras import Keras, Stored, keras, plain, unknown
 from wexport.layers.registry import BOOL, INT, INTS, NUMBER, TEXT, Flow, computes, flow, kind
 from wexport.layers.step import Step
-from wexport.model import Const, Json
+from wexport.model import Json
 
 Array = NDArray[Any]
 
 ELEMENTWISE = ("add", "subtract", "multiply", "average", "maximum", "minimum", "divide", "floor_divide", "power", "mod")
-kind(*ELEMENTWISE, broadcast=TEXT, maybe={"mask_rule": TEXT, "masked": BOOL})
+kind(*ELEMENTWISE, broadcast=TEXT, maybe={"mask_rule": TEXT, "masked": BOOL, "truncate": BOOL})
 kind("concat", axis=INT, maybe={"mask_rule": TEXT})
 kind("dot", axes=INTS, normalize=BOOL, epsilon=NUMBER, keep=BOOL)
 
@@ -88,13 +88,6 @@ def _merge(layer: Keras) -> Stored:
 # -- elementwise -------------------------------------------------------------------------------------------------------
 
 
-def full_shape(arg: Any) -> tuple[Dim, ...] | None:
-    """The shape of an operand with its batch axis; a constant's as it is."""
-    if isinstance(arg, Const):
-        return arg.shape
-    return None if not isinstance(arg, Value) or arg.shape is None else (None, *arg.shape)
-
-
 def broadcast(shapes: Sequence[tuple[Dim, ...]]) -> tuple[Dim, ...]:
     """The shape that operands have together; an unknown length yields to a known one other than one."""
     rank = max(len(s) for s in shapes)
@@ -107,9 +100,7 @@ def broadcast(shapes: Sequence[tuple[Dim, ...]]) -> tuple[Dim, ...]:
 
 
 def _aligned(f: Flow) -> list[tuple[Dim, ...]] | None:
-    args = f.args.get("x")
-    operands = args if isinstance(args, tuple) else (args,)
-    shapes = [full_shape(a) for a in operands]
+    shapes = [v.shape for v in f.values()]
     found = [s for s in shapes if s is not None]
     if len(found) < len(shapes):
         return None
@@ -128,15 +119,27 @@ def _elementwise_flow(f: Flow) -> Mapping[str, Value]:
         return {"y": f.source(None), "mask": f.source(None, "mask", dtype="bool")}
     shape = broadcast(shapes)
     dtype = values[0].dtype if values else None
-    if len(values) == 1 and values[0].shape == shape[1:]:
-        return {"y": replace(values[0]), "mask": f.source(shape[1:2], "mask", dtype="bool")}
-    return {"y": f.source(shape[1:], dtype=dtype), "mask": f.source(shape[1:2], "mask", dtype="bool")}
+    mask = f.source(shape[:2], "mask", dtype="bool")
+    full = [v for v in values if v.shape == shape]
+    if len(full) == 1 and all(v.shape == shape or set(v.shape or ()) <= {1} for v in values):  # the others are numbers
+        return {"y": full[0], "mask": mask}
+    return {"y": f.source(shape, dtype=dtype), "mask": mask}
 
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Callable[[Array, Array], Array]] = {
     "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "average": np.add, "maximum": np.maximum,
     "minimum": np.minimum, "divide": np.divide, "floor_divide": np.floor_divide, "power": np.power, "mod": np.mod,
 }  # fmt: skip
+
+
+def _quotient(a: Array, b: Array) -> Array:
+    """A quotient; of whole numbers, without the remainder."""
+    if a.dtype.kind == "f" or b.dtype.kind == "f":
+        return np.divide(a, b)
+    return np.asarray((a - np.fmod(a, b)) // b)
+
+
+_TRUNCATED: dict[str, Callable[[Array, Array], Array]] = {"divide": _quotient, "mod": np.fmod}
 
 
 def _operands(step: Step) -> list[Array]:
@@ -157,8 +160,9 @@ def register_elementwise(name: str) -> None:
             y = _masked(name, xs, given)
         else:
             y = xs[0]
+            function = _TRUNCATED[name] if step.attributes.get("truncate") else _FUNCTIONS[name]
             for x in xs[1:]:
-                y = _FUNCTIONS[name](y, x)
+                y = function(y, x)
         if name == "average":
             y = y / len(xs)
         return {"y": y, "mask": joined_mask(step.attributes.get("mask_rule"), given)}
@@ -202,21 +206,10 @@ def joined_mask(how: str | None, masks: Sequence[Array | None]) -> Array | None:
 # -- concatenation -----------------------------------------------------------------------------------------------------
 
 
-def feature_axis(axis: int, rank: int) -> int | None:
-    """An axis that counts the batch, as one that does not; None for the batch itself."""
-    place = axis if axis >= 0 else axis + rank + 1
-    return place - 1 if place > 0 else None
-
-
 @flow("concat")
 def _concat_flow(f: Flow) -> Mapping[str, Value]:
-    values = f.values()
-    ranks = {v.rank for v in values}
-    if len(ranks) != 1 or -1 in ranks:
-        return {"y": f.source(None), "mask": f.source(None, "mask", dtype="bool")}
-    axis = feature_axis(f.attributes["axis"], values[0].rank)
-    y = Value(values[0].shape, values[0].dtype) if axis is None else concat(values, axis)
-    return {"y": y, "mask": f.source((y.shape or ())[:1], "mask", dtype="bool")}
+    y = concat(f.values(), f.attributes["axis"])
+    return {"y": y, "mask": f.source(y.shape and y.shape[:2], "mask", dtype="bool")}
 
 
 @computes("concat")
@@ -243,11 +236,12 @@ def _compute_concat(step: Step) -> dict[str, Array | None]:
 @flow("dot")
 def _dot_flow(f: Flow) -> Mapping[str, Value]:
     a, b = f.values()
-    if a.shape is None or b.shape is None:
+    if not a.shape or not b.shape:
         return {"y": f.source(None)}
-    i, j = (x % (v.rank + 1) for x, v in zip(f.attributes["axes"], (a, b), strict=True))
-    shape = [n for k, n in enumerate(a.shape, 1) if k != i] + [n for k, n in enumerate(b.shape, 1) if k != j]
-    return {"y": f.source(((1,) if f.attributes["keep"] else ()) + tuple(shape or [1]))}
+    i, j = (x % v.rank for x, v in zip(f.attributes["axes"], (a, b), strict=True))
+    shape = [n for v, own in ((a, i), (b, j)) for k, n in enumerate(v.shape or ()) if k not in (0, own)]
+    kept = (1,) if f.attributes["keep"] else ()
+    return {"y": f.source((*broadcast([a.shape[:1], b.shape[:1]]), *kept, *(shape or [1])))}
 
 
 @computes("dot")

@@ -31,13 +31,14 @@ from wexport.model import Json
 
 Array = NDArray[Any]
 
-kind("batch_norm", axis=INTS, epsilon=NUMBER, statistics=TEXT)
+kind("batch_norm", axis=INTS, epsilon=NUMBER, statistics=TEXT, maybe={"momentum": NUMBER})
 kind("layer_norm", axis=INTS, epsilon=NUMBER, centered=BOOL)
 kind("rms_norm", axis=INTS, epsilon=NUMBER)
-kind("group_norm", axis=INT, groups=INT, epsilon=NUMBER)
+kind("group_norm", axis=INT, groups=INT, epsilon=NUMBER, maybe={"affine": TEXT})
+kind("instance_norm", axis=INT, epsilon=NUMBER)
 kind("unit_norm", axis=INTS, epsilon=NUMBER)
 kind("normalization", axis=INTS, invert=BOOL, mean=ANY, variance=ANY, epsilon=NUMBER)
-flow("batch_norm", "layer_norm", "rms_norm", "group_norm", "unit_norm", "normalization")(unchanged)
+flow("batch_norm", "layer_norm", "rms_norm", "group_norm", "instance_norm", "unit_norm", "normalization")(unchanged)
 
 
 def axes_of(layer: Keras, *names: str, default: Json = -1) -> list[int]:
@@ -98,21 +99,27 @@ def _batch(layer: Keras) -> Stored:
 
 
 def _affine(terms: Terms, text: str) -> str:
-    scaled = f"{text} * {terms.ref('scale')}" if terms.has("scale") else text
+    scaled = f"{text} * {terms.ref('scale')}" if terms.takes("scale") else text
     return scaled + terms.plus("offset")
 
 
 @equations("batch_norm")
 def _batch_equations(terms: Terms) -> list[str]:
     mean, variance = terms.ref("mean"), terms.ref("variance")
-    if terms.attributes["statistics"] != "stored":
-        mean, variance = "mean(x)", "variance(x)"
-    return ["y = " + _affine(terms, f"(x - {mean}) / sqrt({variance} + {terms.attributes['epsilon']})")]
+    epsilon, momentum = terms.attributes["epsilon"], terms.attributes.get("momentum")
+    if terms.attributes["statistics"] == "stored":
+        return ["y = " + _affine(terms, f"(x - {mean}) / sqrt({variance} + {epsilon})")]
+    lines = ["y = " + _affine(terms, f"(x - mean(x)) / sqrt(variance(x) + {epsilon})")]
+    if momentum is not None:
+        lines += [
+            f"{k} = {momentum} * {w} + {1 - momentum:g} * {k}(x)" for k, w in (("mean", mean), ("variance", variance))
+        ]
+    return lines
 
 
 def spread(step: Step, name: str, axes: Sequence[int], x: Array) -> Array | None:
-    """A weight over some of x's axes, laid out like x."""
-    found = step.get(name)
+    """A weight (or an argument) over some of x's axes, laid out like x."""
+    found = step.operand(name)
     if found is None:
         return None
     shape = [1] * x.ndim
@@ -130,7 +137,7 @@ def _scaled(step: Step, y: Array, axes: Sequence[int]) -> Array:
 
 
 @computes("batch_norm")
-def _compute_batch(step: Step) -> Array:
+def _compute_batch(step: Step) -> Array | dict[str, Array]:
     a, x = step.attributes, step.x
     eps = a["epsilon"]
     if a["statistics"] == "sample":
@@ -141,7 +148,14 @@ def _compute_batch(step: Step) -> Array:
         mean, variance = x.mean(axis=others, keepdims=True), x.var(axis=others, keepdims=True)
     else:
         mean, variance = spread(step, "mean", a["axis"], x), spread(step, "variance", a["axis"], x)
-    return _scaled(step, (x - mean) / np.sqrt(variance + eps), a["axis"])
+    y = _scaled(step, (x - mean) / np.sqrt(variance + eps), a["axis"])
+    if "momentum" not in a:
+        return y
+    found = {"y": y}
+    for role, now in (("mean", mean), ("variance", variance)):
+        before = np.asarray(step.operand(role))
+        found[role] = before * a["momentum"] + now.reshape(before.shape) * (1 - a["momentum"])
+    return found
 
 
 # -- layer, RMS, group, unit -------------------------------------------------------------------------------------------
@@ -216,17 +230,26 @@ def _group_equations(terms: Terms) -> list[str]:
     return ["y = " + _affine(terms, f"(x - mean(x, {groups})) / sqrt(variance(x, {groups}) + {a['epsilon']})")]
 
 
+@equations("instance_norm")
+def _instance_equations(terms: Terms) -> list[str]:
+    space = "over=space"
+    top, below = f"(x - mean(x, {space}))", f"sqrt(variance(x, {space}) + {terms.attributes['epsilon']})"
+    return ["y = " + _affine(terms, f"{top} / {below}")]
+
+
 @equations("unit_norm")
 def _unit_equations(terms: Terms) -> list[str]:
     return ["y = x / sqrt(sum(x * x))"]
 
 
 @computes("layer_norm")
-def _compute_layer(step: Step) -> Array:
+def _compute_layer(step: Step) -> dict[str, Array]:
     a, x = step.attributes, step.x
     axes = tuple(a["axis"])
-    y = x - x.mean(axis=axes, keepdims=True) if a["centered"] else x
-    return _scaled(step, y / np.sqrt(x.var(axis=axes, keepdims=True) + a["epsilon"]), a["axis"])
+    mean = x.mean(axis=axes, keepdims=True)
+    deviation = np.sqrt(x.var(axis=axes, keepdims=True) + a["epsilon"])
+    y = _scaled(step, (x - mean if a["centered"] else x) / deviation, a["axis"])
+    return {"y": y, "mean": mean, "inverse_deviation": 1 / deviation}
 
 
 @computes("rms_norm")
@@ -245,7 +268,17 @@ def _compute_group(step: Step) -> Array:
     axes = tuple(i for i in range(1, grouped.ndim) if i != axis)
     y = grouped - grouped.mean(axis=axes, keepdims=True)
     y = y / np.sqrt(grouped.var(axis=axes, keepdims=True) + a["epsilon"])
+    if a.get("affine") == "group":
+        return _scaled(step, y, [axis]).reshape(x.shape)
     return _scaled(step, y.reshape(x.shape), [axis])
+
+
+@computes("instance_norm")
+def _compute_instance(step: Step) -> Array:
+    a, x = step.attributes, step.x
+    axes = tuple(i for i in range(1, x.ndim) if i != a["axis"] % x.ndim)
+    y = x - x.mean(axis=axes, keepdims=True)
+    return _scaled(step, y / np.sqrt(x.var(axis=axes, keepdims=True) + a["epsilon"]), [a["axis"]])
 
 
 @computes("unit_norm")

@@ -58,10 +58,20 @@ def softmax(x: Array, axis: int | Sequence[int]) -> Array:
     return np.asarray(e / e.sum(axis=axes, keepdims=True))
 
 
-def log_softmax(x: Array, axis: int) -> Array:
+def log_softmax(x: Array, axis: int | Sequence[int]) -> Array:
     """The logarithm of softmax."""
-    shifted = x - x.max(axis=axis, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True)))
+    axes = axis if isinstance(axis, int) else tuple(axis)
+    shifted = x - x.max(axis=axes, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=axes, keepdims=True)))
+
+
+def hardmax(x: Array, axis: int | Sequence[int]) -> Array:
+    """One at the first of the largest elements along the axis (or the last axes together), else zero."""
+    n = x.ndim - 1 if isinstance(axis, int) else x.ndim - len(axis)
+    moved = np.moveaxis(x, axis, -1) if isinstance(axis, int) else x
+    rows = moved.reshape(*moved.shape[:n], -1)
+    y = (np.arange(rows.shape[-1]) == rows.argmax(axis=-1)[..., None]).astype(x.dtype).reshape(moved.shape)
+    return np.moveaxis(y, -1, axis) if isinstance(axis, int) else y
 
 
 def sparsemax(x: Array, axis: int, cumulated: bool = False) -> Array:
@@ -93,10 +103,10 @@ FUNCTIONS: dict[str, Callable[..., Array]] = {
     "leaky_relu": lambda x, alpha: np.where(x >= 0, x, alpha * x),
     "thresholded_relu": lambda x, threshold: np.where(x > threshold, x, 0.0),
     "elu": elu,
-    "selu": lambda x: 1.0507009873554805 * elu(x, 1.6732632423543772),
+    "selu": lambda x, alpha=1.6732632423543772, scale=1.0507009873554805: scale * elu(x, alpha),
     "celu": lambda x, alpha: np.maximum(x, 0) + alpha * np.expm1(np.minimum(x, 0) / alpha),
     "gelu": gelu,
-    "silu": lambda x: x * sigmoid(x),
+    "silu": lambda x, beta=1.0: x * sigmoid(beta * x),
     "mish": lambda x: x * np.tanh(softplus(x)),
     "sigmoid": sigmoid,
     "log_sigmoid": lambda x: -softplus(-x),
@@ -104,10 +114,13 @@ FUNCTIONS: dict[str, Callable[..., Array]] = {
     "hard_silu": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
     "sparse_sigmoid": lambda x: np.clip(0.5 * (x + 1), 0, 1),
     "tanh": np.tanh,
+    "affine": lambda x, slope, offset: slope * x + offset,
+    "scaled_tanh": lambda x, alpha, beta: alpha * np.tanh(beta * x),
     "hard_tanh": lambda x: np.clip(x, -1, 1),
     "tanh_shrink": lambda x: x - np.tanh(x),
     "soft_shrink": lambda x, threshold: np.sign(x) * np.maximum(np.abs(x) - threshold, 0),
     "hard_shrink": lambda x, threshold: np.where(np.abs(x) > threshold, x, 0.0),
+    "shrink": lambda x, threshold, bias: np.where(x < -threshold, x + bias, np.where(x > threshold, x - bias, 0.0)),
     "softplus": softplus,
     "sparse_plus": lambda x: np.where(x <= -1, 0, np.where(x < 1, 0.25 * (x + 1) ** 2, x)),
     "squareplus": lambda x, b: (x + np.sqrt(x**2 + b)) / 2,
@@ -115,14 +128,17 @@ FUNCTIONS: dict[str, Callable[..., Array]] = {
     "exponential": np.exp,
     "softmax": softmax,
     "log_softmax": log_softmax,
+    "hardmax": hardmax,
     "sparsemax": sparsemax,
     "glu": glu,
 }
 
 
 def apply(activation: Mapping[str, Any], x: Array) -> Array:
-    """An activation, as the manifest writes it."""
+    """An activation, as the manifest writes it; `axis: {from: n}` is all axes from the nth on, as if they were one."""
     parameters = {k: v for k, v in activation.items() if k != "name"}
+    if isinstance(axis := parameters.get("axis"), Mapping):
+        parameters["axis"] = list(range(axis["from"] - x.ndim, 0))
     return FUNCTIONS[activation["name"]](x, **parameters)
 
 
@@ -131,11 +147,12 @@ def apply(activation: Mapping[str, Any], x: Array) -> Array:
 
 def window_padding(padding: Any, n: int, size: int, stride: int, dilation: int = 1) -> tuple[int, int]:
     """Zeros before and after an axis of length n. `same`: the output has ceil(n / stride) positions, and the
-    odd zero stands after; `causal`: all before."""
+    odd zero stands after (`same_lower`: before); `causal`: all before."""
     reach = (size - 1) * dilation + 1
-    if padding == "same":
+    if padding in {"same", "same_lower"}:
         total = max((-(-n // stride) - 1) * stride + reach - n, 0)
-        return total // 2, total - total // 2
+        less, more = total // 2, total - total // 2
+        return (less, more) if padding == "same" else (more, less)
     return (reach - 1, 0) if padding == "causal" else (0, 0)
 
 
@@ -239,25 +256,68 @@ def transposed_conv(
         )  # fmt: skip
         before = max(full[axis] - want, 0) // 2 if padding == "same" else 0
         before = before if isinstance(padding, str) else padding[axis][0]
+        lead, after = max(0, -before), max(0, before + want - full[axis])
         y = np.take(
-            np.pad(y, _one(y.ndim, axis + 1, max(0, before + want - full[axis]))),
-            range(before, before + want),
+            np.pad(y, [(lead, after) if i == axis + 1 else (0, 0) for i in range(y.ndim)]),
+            range(before + lead, before + lead + want),
             axis + 1,
         )
     return y
 
 
-def _one(rank: int, axis: int, after: int) -> list[tuple[int, int]]:
-    return [(0, after if i == axis else 0) for i in range(rank)]
+def pool(
+    x: Array,
+    size: Sequence[int],
+    strides: Sequence[int],
+    padding: Any,
+    average: bool,
+    dilation: Sequence[int] | None = None,
+    ceil: bool = False,
+    include_padding: bool = False,
+) -> Array:
+    """The maximum or the mean of every window; zeros of the padding count only if they are said to.
 
-
-def pool(x: Array, size: Sequence[int], strides: Sequence[int], padding: Any, average: bool) -> Array:
-    """The maximum or the mean of every window; zeros of the padding do not count."""
-    ones = [1] * len(size)
-    pads = [(0, 0), *paddings(padding, x.shape[1:-1], size, strides, ones), (0, 0)]
+    `ceil`: a last window that only begins within x (or the padding before it) is one, too.
+    """
+    steps = dilation or [1] * len(size)
     axes = tuple(range(1 + len(size), 1 + 2 * len(size)))
+
+    def seen(values: Array, fill: float) -> Array:
+        return windows(laid_out(values, size, strides, padding, steps, ceil, fill), size, strides, steps)
+
     if not average:
-        return np.asarray(windows(np.pad(x, pads, constant_values=-np.inf), size, strides, ones).max(axis=axes))
-    total = windows(np.pad(x, pads), size, strides, ones).sum(axis=axes)
-    count = windows(np.pad(np.ones_like(x), pads), size, strides, ones).sum(axis=axes)
-    return np.asarray(total / count)
+        return np.asarray(seen(x, -np.inf).max(axis=axes))
+    ones = np.ones_like(x)
+    if include_padding:
+        pads = paddings(padding, x.shape[1:-1], size, strides, steps)
+        ones = np.pad(ones, [(0, 0), *pads, (0, 0)], constant_values=1)
+        beyond = laid_out(x, size, strides, padding, steps, ceil)
+        room = [(0, m - n) for n, m in zip(ones.shape, beyond.shape, strict=True)]
+        count = windows(np.pad(ones, room), size, strides, steps).sum(axis=axes)
+    else:
+        count = seen(ones, 0).sum(axis=axes)
+    return np.asarray(seen(x, 0).sum(axis=axes) / count)
+
+
+def laid_out(
+    x: Array,
+    size: Sequence[int],
+    strides: Sequence[int],
+    padding: Any,
+    dilation: Sequence[int],
+    ceil: bool = False,
+    fill: float = 0.0,
+) -> Array:
+    """x with its padding, and (`ceil`) with what a last window needs that only begins within it."""
+    lengths = x.shape[1:-1]
+    pads = []
+    for n, k, s, d, (low, high) in zip(
+        lengths, size, strides, dilation, paddings(padding, lengths, size, strides, dilation), strict=True
+    ):
+        reach, more = (k - 1) * d + 1, 0
+        if ceil:
+            count = -(-(n + low + high - reach) // s) + 1
+            count -= (count - 1) * s >= n + low
+            more = max((count - 1) * s + reach - (n + low + high), 0)
+        pads.append((low, high + more))
+    return np.pad(x, [(0, 0), *pads, (0, 0)], constant_values=fill)

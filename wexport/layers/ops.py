@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wexport.features import Dim, Value, concat, cut, drop_axis, new_axis, reshape, transpose
+from wexport.layers import totals
 from wexport.layers.activation import unchanged
-from wexport.layers.merge import broadcast, feature_axis, full_shape
-from wexport.layers.registry import ANY, BOOL, INT, INTS, NUMBER, TEXT, Flow, computes, flow, kind, optional
+from wexport.layers.merge import broadcast
+from wexport.layers.registry import ANY, BOOL, INT, INTS, NUMBER, TEXT, Flow, as_value, computes, flow, kind, optional
 from wexport.layers.shape import filled
 from wexport.layers.step import Step
 from wexport.model import Json
@@ -29,7 +30,8 @@ UNARY: dict[str, Callable[[Array], Array]] = {
     "reciprocal": lambda x: 1 / x, "sign": np.sign, "floor": np.floor, "ceil": np.ceil, "round": np.round,
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "arcsin": np.arcsin, "arccos": np.arccos, "arctan": np.arctan,
     "sinh": np.sinh, "cosh": np.cosh, "arcsinh": np.arcsinh, "arccosh": np.arccosh, "arctanh": np.arctanh,
-    "erf": np.vectorize(math.erf, otypes=[np.float64]), "logical_not": np.logical_not, "isnan": np.isnan,
+    "erf": np.vectorize(math.erf, otypes=[np.float64]),
+    "erfc": np.vectorize(math.erfc, otypes=[np.float64]), "logical_not": np.logical_not, "isnan": np.isnan,
     "zeros_like": np.zeros_like, "ones_like": np.ones_like,
 }  # fmt: skip
 COMPARE: dict[str, Callable[[Array, Array], Array]] = {
@@ -38,13 +40,16 @@ COMPARE: dict[str, Callable[[Array, Array], Array]] = {
     "logical_xor": np.logical_xor,
 }  # fmt: skip
 REDUCE: dict[str, Callable[..., Array]] = {
-    "mean": np.mean, "sum": np.sum, "max": np.max, "min": np.min, "prod": np.prod, "any": np.any, "all": np.all,
-    "std": np.std, "var": np.var, "argmax": np.argmax, "argmin": np.argmin, "count_nonzero": np.count_nonzero,
+    "mean": np.mean, "sum": np.sum, "max": totals.largest, "min": totals.smallest, "prod": np.prod,
+    "any": np.any, "all": np.all, "std": np.std, "var": np.var, "argmax": np.argmax, "argmin": np.argmin,
+    "count_nonzero": np.count_nonzero,
+    "sum_square": totals.sum_square, "l1": totals.l1, "l2": totals.l2, "log_sum": totals.log_sum,
+    "log_sum_exp": totals.log_sum_exp,
 }  # fmt: skip
 
 kind("unary", function=TEXT)
 kind("compare", function=TEXT)
-kind("reduce", function=TEXT, axis=optional(INTS), keepdims=BOOL)
+kind("reduce", maybe={"select_last": BOOL}, function=TEXT, axis=optional(INTS), keepdims=BOOL)
 kind("slice", index=ANY)
 kind("split", axis=INT, sizes=ANY)
 kind("stack", axis=INT)
@@ -53,15 +58,18 @@ kind("reshape_all", shape=INTS)
 kind("expand_dims", "squeeze", axis=optional(INTS))
 kind("cast", type=TEXT)
 kind("clip", low=optional(NUMBER), high=optional(NUMBER))
-kind("where", "matmul")
+kind("where")
+# alpha * x @ y + beta * bias; `transposed` says which operands have their last two axes swapped, `batch_transposed`
+# which have the first of their last two axes before all others
+kind("matmul", maybe={"transposed": ANY, "batch_transposed": ANY, "alpha": NUMBER, "beta": NUMBER})
 kind("einsum", equation=TEXT)
 kind("gather", axis=INT)
 kind("one_hot", depth=INT)
 kind("repeat_axis", times=ANY, axis=optional(INT))
 kind("tile", times=INTS)
 kind("flip", axis=optional(INTS))
-kind("pad_all", pads=ANY, value=NUMBER)
-kind("cumulative_sum", axis=INT)
+kind("pad_all", maybe={"mode": TEXT}, pads=ANY, value=NUMBER)
+kind("cumulative_sum", maybe={"exclusive": BOOL, "reverse": BOOL}, axis=INT)
 kind("l2_normalize", axis=INTS, epsilon=NUMBER)
 
 
@@ -75,43 +83,55 @@ def _cast_flow(f: Flow) -> Mapping[str, Value]:
     return {"y": Value(f.x.shape, f.attributes["type"], f.x.parts)}
 
 
-@flow("compare", "where", "matmul", "einsum", "gather", "one_hot", "tile", "repeat_axis", "pad_all")
+@flow("compare", "where", "einsum", "gather", "one_hot", "tile", "repeat_axis", "pad_all")
 def _own(f: Flow) -> Mapping[str, Value]:
     return {"y": f.source(_own_shape(f), dtype="bool" if "function" in f.attributes else None)}
 
 
 def _own_shape(f: Flow) -> Sequence[Dim] | None:
     a, operands = f.attributes, f.args.get("x")
+    if operands is None:
+        return None
     every = operands if isinstance(operands, tuple) else (operands,)
     shapes = [
-        full_shape(v)
+        as_value(v).shape
         for v in (*every, f.args.get("y"), f.args.get("condition"), f.args.get("indices"))
         if v is not None
     ]
     known = [s for s in shapes if s is not None]
-    if len(known) < len(shapes):
+    if len(known) < len(shapes) or None in every:
         return None
     if "equation" in a:
         return _einsum_shape(a["equation"], known)
     if "depth" in a:
-        return (*known[0], a["depth"])[1:]
+        return (*known[0], a["depth"])
     if not a or "function" in a:
-        if len(known) == 2 and not a:  # a product of matrices
-            return (*broadcast([known[0][:-2], known[1][:-2]]), known[0][-2], known[1][-1])[1:]
-        return broadcast(known)[1:]
+        return broadcast(known)
     x = list(known[0])
     if "axis" in a and f.args.get("indices") is not None:
         axis = a["axis"] % len(x)
-        return tuple(x[:axis] + list(known[1][1:] if axis else known[1]) + x[axis + 1 :])[1:] if axis else None
+        return (*x[:axis], *known[1], *x[axis + 1 :])
     if "pads" in a and isinstance(a["pads"], list) and len(a["pads"]) == len(x):
-        return tuple(None if n is None else n + sum(p) for n, p in zip(x, a["pads"], strict=True))[1:]
+        return tuple(None if n is None else n + sum(p) for n, p in zip(x, a["pads"], strict=True))
     if "times" in a and isinstance(a["times"], list) and len(a["times"]) == len(x) and "axis" not in a:
-        return tuple(None if n is None else n * t for n, t in zip(x, a["times"], strict=True))[1:]
+        return tuple(None if n is None else n * t for n, t in zip(x, a["times"], strict=True))
     if isinstance(a.get("times"), int) and a.get("axis") is not None:
         place = a["axis"] % len(x)
         x[place] = None if x[place] is None else x[place] * a["times"]
-        return tuple(x)[1:]
+        return x
     return None
+
+
+@flow("matmul")
+def _matmul_flow(f: Flow) -> Mapping[str, Value]:
+    a, operands = f.attributes, f.args.get("x")
+    shapes = [as_value(v).shape for v in operands] if isinstance(operands, tuple) else []
+    if len(shapes) != 2 or any(s is None or len(s) < 2 for s in shapes) or "batch_transposed" in a:
+        return {"y": f.source(None)}
+    x, y = (
+        [*s[:-2], s[-1], s[-2]] if t else list(s) for s, t in zip(shapes, a.get("transposed", [0, 0]), strict=True) if s
+    )
+    return {"y": f.source((*broadcast([tuple(x[:-2]), tuple(y[:-2])]), x[-2], y[-1]))}
 
 
 def _einsum_shape(equation: str, shapes: Sequence[Sequence[Dim]]) -> Sequence[Dim] | None:
@@ -121,7 +141,7 @@ def _einsum_shape(equation: str, shapes: Sequence[Sequence[Dim]]) -> Sequence[Di
         if "." in letters or len(letters) != len(shape):
             return None
         sizes |= dict(zip(letters, shape, strict=True))
-    return tuple(sizes.get(c) for c in right[1:])
+    return tuple(sizes.get(c) for c in right)
 
 
 @flow("reduce")
@@ -130,64 +150,51 @@ def _reduce_flow(f: Flow) -> Mapping[str, Value]:
     dtype = {"any": "bool", "all": "bool", "argmax": "int64", "argmin": "int64"}.get(
         a["function"], x.dtype or "float32"
     )
-    if x.shape is None:
-        return {"y": f.source(None, dtype=dtype)}
-    rank = len(x.shape) + 1
+    if not x.shape:
+        return {"y": f.source(x.shape, dtype=dtype)}
+    rank = len(x.shape)
     axes = range(rank) if a["axis"] is None else [i % rank for i in a["axis"]]
-    if 0 in axes:
-        return {"y": f.source(None, dtype=dtype)}
     if a["keepdims"]:
-        shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape, 1))
-        return {"y": f.source(shape, dtype=dtype)}
-    last = rank - 1
-    if last in axes or a["function"] not in {"mean", "sum", "max", "min"}:
-        return {"y": f.source(tuple(n for i, n in enumerate(x.shape, 1) if i not in axes), dtype=dtype)}
+        return {"y": f.source(tuple(1 if i in axes else n for i, n in enumerate(x.shape)), dtype=dtype)}
+    if rank - 1 in axes or a["function"] not in {"mean", "sum", "max", "min"}:
+        return {"y": f.source(tuple(n for i, n in enumerate(x.shape) if i not in axes), dtype=dtype)}
     for axis in sorted(axes, reverse=True):  # features stay what they are, as in pooling over everything
-        x = drop_axis(x, axis - 1)
+        x = drop_axis(x, axis)
     return {"y": x}
 
 
 @flow("transpose")
 def _transpose_flow(f: Flow) -> Mapping[str, Value]:
     x = f.x
-    if x.shape is None:
+    if not x.shape:
         return {"y": x}
-    order = f.attributes["order"] or list(reversed(range(len(x.shape) + 1)))
-    order = [i % (len(x.shape) + 1) for i in order]
-    return {"y": transpose(x, [i - 1 for i in order[1:]]) if order[0] == 0 else Value(None, x.dtype)}
+    order = f.attributes["order"] or reversed(range(x.rank))
+    return {"y": transpose(x, [i % x.rank for i in order])}
 
 
 @flow("reshape_all")
 def _reshape_all_flow(f: Flow) -> Mapping[str, Value]:
     target = f.attributes["shape"]
-    if f.x.shape is None or not target or -1 in target[1:]:
-        return {"y": Value(tuple(None if n == -1 else n for n in target[1:]), f.x.dtype)}
-    return {"y": reshape(f.x, filled(f.x.shape, target[1:]))}
+    if f.x.shape is None:
+        return {"y": Value(tuple(None if n == -1 else n for n in target), f.x.dtype)}
+    return {"y": reshape(f.x, filled(f.x.shape, target))}
 
 
 @flow("expand_dims")
 def _expand_flow(f: Flow) -> Mapping[str, Value]:
     x = f.x
-    if x.shape is None:
-        return {"y": x}
     for axis in f.attributes["axis"]:
-        place = feature_axis(axis, len(x.shape or ()) + 1)
-        if place is None:
-            return {"y": Value(None, x.dtype)}
-        x = new_axis(x, place, 1)
+        x = new_axis(x, axis, 1)
     return {"y": x}
 
 
 @flow("squeeze")
 def _squeeze_flow(f: Flow) -> Mapping[str, Value]:
     x = f.x
-    if x.shape is None:
+    if not x.shape:
         return {"y": x}
-    rank = len(x.shape)
     axes = f.attributes["axis"]
-    places = [i for i, n in enumerate(x.shape) if n == 1] if axes is None else [feature_axis(a, rank) for a in axes]
-    if None in places:
-        return {"y": Value(None, x.dtype)}
+    places = [i for i, n in enumerate(x.shape) if n == 1] if axes is None else [a % x.rank for a in axes]
     return {"y": reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in places))}
 
 
@@ -199,12 +206,8 @@ def _flip_flow(f: Flow) -> Mapping[str, Value]:
 @flow("stack")
 def _stack_flow(f: Flow) -> Mapping[str, Value]:
     values = f.values()
-    if any(v.shape is None for v in values):
-        return {"y": Value(None)}
-    place = feature_axis(f.attributes["axis"], len(values[0].shape or ()) + 1)
-    if place is None:
-        return {"y": Value(None)}
-    return {"y": concat([new_axis(v, place, 1) for v in values], place)}
+    axis = f.attributes["axis"]
+    return {"y": concat([new_axis(v, axis, 1) for v in values], axis)}
 
 
 @flow("slice")
@@ -212,11 +215,11 @@ def _slice_flow(f: Flow) -> Mapping[str, Value]:
     x = f.x
     if x.shape is None:
         return {"y": x}
-    index = _expanded(f.attributes["index"], len(x.shape) + 1)
-    if index is None or not _is_whole(index[0]):
+    index = _expanded(f.attributes["index"], len(x.shape))
+    if index is None:
         return {"y": Value(None, x.dtype)}
     axis = 0
-    for item in index[1:]:
+    for item in index:
         if item is None:
             x = new_axis(x, axis, 1)
             axis += 1
@@ -271,6 +274,8 @@ def _ranged(x: Value, axis: int, item: Mapping[str, Any]) -> Value:
 
 def cuts(n: int, sizes: Json) -> list[int]:
     """The positions at which a split cuts an axis of length n."""
+    if isinstance(sizes, Mapping) and "parts" in sizes:  # of equal lengths, the last one shorter
+        return [min(n, -(-n // sizes["parts"]) * i) for i in range(sizes["parts"] + 1)]
     if isinstance(sizes, Mapping):
         return [0, *(int(i) for i in sizes["at"]), n]
     if isinstance(sizes, int):
@@ -283,12 +288,11 @@ def cuts(n: int, sizes: Json) -> list[int]:
 @flow("split")
 def _split_flow(f: Flow) -> Mapping[str, Value]:
     a, x = f.attributes, f.x
-    place = None if x.shape is None else feature_axis(a["axis"], len(x.shape))
-    n = None if place is None or x.shape is None else x.shape[place]
-    if n is None or place is None:
+    n = x.shape[a["axis"]] if x.shape else None
+    if n is None:
         return {role: Value(None, x.dtype) for role in f.names}
     edges = cuts(n, a["sizes"])
-    pieces = [cut(x, place, low, high) for low, high in pairwise(edges)]
+    pieces = [cut(x, a["axis"], low, high) for low, high in pairwise(edges)]
     return {("y" if i == 0 else f"y_{i}"): p for i, p in enumerate(pieces)}
 
 
@@ -310,7 +314,11 @@ def _compute_reduce(step: Step) -> Array:
     a = step.attributes
     axis = None if a["axis"] is None else tuple(a["axis"])
     if a["function"].startswith("arg"):
-        return np.asarray(REDUCE[a["function"]](step.x, axis=None if axis is None else axis[0], keepdims=a["keepdims"]))
+        along = None if axis is None else axis[0]
+        if a.get("select_last"):
+            x = np.flip(step.x, along)
+            return np.asarray(x.shape[along or 0] - 1 - REDUCE[a["function"]](x, axis=along, keepdims=a["keepdims"]))
+        return np.asarray(REDUCE[a["function"]](step.x, axis=along, keepdims=a["keepdims"]))
     return np.asarray(REDUCE[a["function"]](step.x, axis=axis, keepdims=a["keepdims"]))
 
 
@@ -374,7 +382,18 @@ def _compute_where(step: Step) -> Array:
 
 @computes("matmul")
 def _compute_matmul(step: Step) -> Array:
-    return np.matmul(*step.xs)
+    a = step.attributes
+    last, first = (a.get(k, [False, False]) for k in ("transposed", "batch_transposed"))
+    x, y = (_turned(z, *how) for z, *how in zip(step.xs, last, first, strict=True))
+    product = np.matmul(x, y)
+    product = product * a["alpha"] if "alpha" in a else product
+    bias = step.args.get("bias")
+    return product if bias is None else product + (bias * a["beta"] if "beta" in a else bias)
+
+
+def _turned(x: Array, last: bool, first: bool) -> Array:
+    x = np.moveaxis(x, 0, -2) if first else x
+    return np.swapaxes(x, -1, -2) if last else x
 
 
 @computes("einsum")
@@ -410,12 +429,13 @@ def _compute_flip(step: Step) -> Array:
 
 @computes("pad_all")
 def _compute_pad(step: Step) -> Array:
-    return np.pad(step.x, step.attributes["pads"], constant_values=step.attributes["value"])
+    a = step.attributes
+    return totals.padded(step.x, a["pads"], a.get("mode", "constant"), a["value"])
 
 
 @computes("cumulative_sum")
 def _compute_cumsum(step: Step) -> Array:
-    return np.cumsum(step.x, axis=step.attributes["axis"])
+    return totals.cumulated(np.cumsum, step.x, step.attributes)
 
 
 @computes("l2_normalize")

@@ -3,6 +3,10 @@
     MaxPooling, AveragePooling in one to three dimensions (zeros of the padding do not count), global and
     adaptive pooling. GlobalAveragePooling1D leaves masked steps out.
 
+Other frameworks know windows with holes (`dilation`), a last window that only begins within x (`ceil`), means that
+count the padding's zeros (`include_padding`), and the places of the maxima (role `indices`) in all of x, taken with
+its channels first; `column_major` counts the first spatial axis fastest.
+
 Sources: keras/src/layers/pooling (3.15.1); keras/layers/pooling.py (1.2.2, 2.2.4).
 """
 
@@ -17,14 +21,15 @@ from numpy.typing import NDArray
 from wexport.features import Value, drop_axis, resample
 from wexport.layers.conv import channel_axis, channels_last, each_axis, restored, spatial, window_length
 from wexport.layers.keras import Keras, Stored, keras
-from wexport.layers.numerics import pool
+from wexport.layers.numerics import laid_out, pool, windows
 from wexport.layers.registry import BOOL, FORMAT, INTS, PADDING, Flow, computes, flow, kind
 from wexport.layers.step import Step
 from wexport.model import Json
 
 Array = NDArray[Any]
 
-kind("max_pool", "average_pool", size=INTS, strides=INTS, padding=PADDING, data_format=FORMAT)
+_MAYBE: dict[str, Json] = {"ceil": BOOL, "dilation": INTS, "include_padding": BOOL, "column_major": BOOL}
+kind("max_pool", "average_pool", maybe=_MAYBE, size=INTS, strides=INTS, padding=PADDING, data_format=FORMAT)
 kind("global_max_pool", "global_average_pool", data_format=FORMAT, keepdims=BOOL)
 kind("adaptive_max_pool", "adaptive_average_pool", output_size=INTS, data_format=FORMAT)
 
@@ -82,8 +87,11 @@ def _adaptive(layer: Keras) -> Stored:
 def _windowed_flow(f: Flow) -> Mapping[str, Value]:
     a = f.attributes
     pads = each_axis(a["padding"], len(a["size"]))
-    of = zip(spatial(f.x, a), a["size"], a["strides"], pads, strict=False)
-    return {"y": resample(f.x, [window_length(*item) for item in of], channel_axis(a))}
+    dilation = a.get("dilation") or [1] * len(a["size"])
+    of = zip(spatial(f.x, a), a["size"], a["strides"], pads, dilation, strict=False)
+    lengths = [window_length(*item, ceil=a.get("ceil", False)) for item in of]
+    y = resample(f.x, lengths, channel_axis(a))
+    return {"y": y, "indices": f.source(y.shape, "indices", dtype="int64")}
 
 
 @flow("adaptive_max_pool", "adaptive_average_pool")
@@ -98,18 +106,39 @@ def _global_flow(f: Flow) -> Mapping[str, Value]:
         return {"y": x}
     channel = channel_axis(a)
     if a["keepdims"]:
-        return {"y": resample(x, [1] * (len(x.shape) - 1), channel)}
+        return {"y": resample(x, [1] * (x.rank - 2), channel)}
     x = resample(x, spatial(x, a), channel)
-    for _ in range(len(x.shape or ()) - 1):
-        x = drop_axis(x, 1 if channel == 0 else 0)
+    for _ in range(x.rank - 2):
+        x = drop_axis(x, 2 if channel == 1 else 1)
     return {"y": x}
 
 
 @computes("max_pool", "average_pool")
-def _compute_windowed(step: Step) -> Array:
+def _compute_windowed(step: Step) -> dict[str, Array]:
     a = step.attributes
-    average = "average" in step.kind
-    return restored(step, pool(channels_last(step), a["size"], a["strides"], a["padding"], average))
+    average, x = "average" in step.kind, channels_last(step)
+    x = x if x.dtype.kind == "f" else x.astype(np.float64)
+    found = {k: a[k] for k in ("dilation", "ceil", "include_padding") if k in a}
+    y = restored(step, pool(x, a["size"], a["strides"], a["padding"], average, **found))
+    if not any(out["role"] == "indices" for out in step.out):
+        return {"y": y}
+    return {"y": y, "indices": restored(step, _places(step, x))}
+
+
+def _places(step: Step, x: Array) -> Array:
+    """Where the maxima stand in x."""
+    a, n = step.attributes, len(step.attributes["size"])
+    dilation = a.get("dilation") or [1] * n
+    channels, space = x.shape[-1], x.shape[1:-1]
+    inner = np.arange(int(np.prod(space))).reshape(space, order="F" if a.get("column_major") else "C")
+    planes = np.arange(len(x) * channels).reshape(len(x), *(1,) * n, channels) * inner.size
+    where = planes + inner[None, ..., None]
+    how = (a["size"], a["strides"], a["padding"], dilation, a.get("ceil", False))
+    seen, at = (
+        windows(laid_out(v, *how, fill), a["size"], a["strides"], dilation) for v, fill in ((x, -np.inf), (where, -1))
+    )
+    flat = [v.reshape(*v.shape[: n + 1], -1, channels) for v in (seen, at)]
+    return np.take_along_axis(flat[1], flat[0].argmax(axis=-2)[..., None, :], axis=-2)[..., 0, :]
 
 
 @computes("global_max_pool", "global_average_pool")

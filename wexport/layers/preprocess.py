@@ -138,7 +138,7 @@ def _encoded(f: Flow, depth: Dim, rank_kept: bool = False) -> Mapping[str, Value
         return {"y": f.source(None)}
     if mode == "int":
         return {"y": f.source(shape, dtype="int64")}
-    if mode == "one_hot" and not (shape and shape[-1] == 1):
+    if mode == "one_hot" and not (len(shape) > 1 and shape[-1] == 1):
         return {"y": f.source((*shape, depth), dtype="float32")}
     return {"y": f.source((*shape[:-1], depth), dtype="float32")}
 
@@ -152,10 +152,10 @@ def _lookup_flow(f: Flow) -> Mapping[str, Value]:
 
 @flow("text_vectorization")
 def _text_flow(f: Flow) -> Mapping[str, Value]:
-    a = f.attributes
+    a, batch = f.attributes, (f.x.shape or (None,))[:1]
     if a["output_mode"] == "int":
-        return {"y": f.source((a["output_length"],), dtype="int64")}
-    return {"y": f.source((a["depth"],), dtype="float32")}
+        return {"y": f.source((*batch, a["output_length"]), dtype="int64")}
+    return {"y": f.source((*batch, a["depth"]), dtype="float32")}
 
 
 def encode(indices: Array, mode: str, depth: int, weights: Array | None = None) -> Array:
@@ -342,7 +342,7 @@ def _center(layer: Keras) -> Stored:
 @flow("resize", "center_crop")
 def _image_flow(f: Flow) -> Mapping[str, Value]:
     a = f.attributes
-    return {"y": resample(f.x, (a["height"], a["width"]), channel_axis(a)) if f.x.rank == 3 else f.source(None)}
+    return {"y": resample(f.x, (a["height"], a["width"]), channel_axis(a)) if f.x.rank == 4 else f.source(None)}
 
 
 @computes("resize")
@@ -425,7 +425,7 @@ def _fourier(layer: Keras) -> Stored:
 
 @flow("fourier_features")
 def _fourier_flow(f: Flow) -> Mapping[str, Value]:
-    return {"y": f.source((*(f.x.shape or (None,))[:-1], f.attributes["units"]))}
+    return {"y": f.source((*(f.x.shape or (None, None))[:-1], f.attributes["units"]))}
 
 
 @equations("fourier_features")

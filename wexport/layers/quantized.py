@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from wexport.layers.keras import TOLD, Keras, Ruling, Shapes, Slot, rule
 from wexport.layers.registry import ANY, optional
+from wexport.layers.rounding import fitted
 from wexport.layers.step import Step, Terms
 from wexport.layout import Packed, Rule
 from wexport.model import Json
@@ -185,11 +186,9 @@ def kernel_term(terms: Terms, name: str = "kernel") -> str | None:
     """The kernel of an equation, dequantized and with its low-rank part; None where it is just the tensor."""
     how, low = terms.attributes.get("dequantize"), terms.attributes.get("lora")
     text = terms.ref(name)
-    scale, zero, group = (terms.ref(f"{name}_{w}") for w in ("scale", "zero_point", "group"))
+    scale = terms.ref(f"{name}_scale")
     if how and how["rule"] == "divide":
         text = f"({text} / {scale})"
-    elif how and how["rule"] == "multiply":
-        text = f"((({text} - {zero}[{group}]) * {scale}[{group}]))"[1:-1]
     elif how and how["rule"] == "round":
         text = f"float8({text}, {scale})"
     if low and terms.has("lora_a"):
@@ -208,16 +207,15 @@ def dequantized(step: Step, name: str = "kernel") -> Array:
         return q / (scale[:, None] if name == "embedding" else scale)
     if how["rule"] == "round":
         return float8(q, float(step.weight(f"{name}_scale")))
-    group = step.weight(f"{name}_group").astype(int)
-    axis = 1 if name == "embedding" else 0
-    zero, scale = (np.take(step.weight(f"{name}_{w}"), group, axis=axis) for w in ("zero_point", "scale"))
-    w = (q - zero) * scale
-    return w / step.weight("input_scale")[:, None] if step.has("input_scale") and axis == 0 else w
+    return q / step.weight("input_scale")[:, None] if step.has("input_scale") and name != "embedding" else q
 
 
 def rounded_input(step: Step, x: Array, axes: tuple[int, ...] = (-1,)) -> Array:
     """The input as the layer's own rounding leaves it."""
     how = step.attributes.get("quantize_input")
+    if how is not None and how["rule"] == "range":
+        q, step_size, zero = fitted(x, how["type"])
+        return (q - zero) * np.float64(step_size)
     if how is not None:
         low, high = how["range"]
         scale = high / (np.abs(x).max(axis=axes, keepdims=True) + how["epsilon"])

@@ -3,6 +3,7 @@
     Keras 2, 3   kernel "in (gate unit)", recurrent "hidden (gate unit)", bias "(gate unit)"
                  LSTM gates input forget cell output; GRU gates update reset candidate; GRU with reset_after:
                  bias "bias (gate unit)", the second row is the recurrent bias
+    ONNX         `layers/onnx/recurrent.py`; the directions are an axis of y and of the states (merge_mode `stack`)
     CuDNN        the same shapes, but each gate's block is flattened with its rows fastest (`Refold`);
                  bias "(bias gate unit)"
     Keras 1      LSTM twelve arrays (i, c, f, o) x (W, U, b), GRU nine (z, r, h); three with consume_less="gpu"
@@ -15,7 +16,7 @@ keras/layers/recurrent.py (1.2.2); Hochreiter & Schmidhuber 1997, Gers et al. 20
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,21 @@ from numpy.typing import NDArray
 from wexport.features import Dim, Value
 from wexport.layers.activation import activation
 from wexport.layers.keras import Keras, Ruling, Shapes, Slot, Stored, keras, rule, stored, unknown
-from wexport.layers.registry import ACTIVATION, ANY, BOOL, INT, TEXT, Flow, computes, equations, flow, kind, optional
+from wexport.layers.quantized import rounded_input
+from wexport.layers.registry import (
+    ACTIVATION,
+    ANY,
+    BOOL,
+    INT,
+    NUMBER,
+    TEXT,
+    Flow,
+    computes,
+    equations,
+    flow,
+    kind,
+    optional,
+)  # fmt: skip
 from wexport.layers.step import Step, Terms
 from wexport.layout import Refold, Rule
 from wexport.model import Json
@@ -53,8 +68,11 @@ _SEQUENCE: dict[str, Json] = {
 }  # fmt: skip
 _WRAPPED: dict[str, Json] = {"direction": TEXT, "merge_mode": optional(TEXT), "backward": ANY}
 _CELL: dict[str, Json] = {"units": INT, "activation": ACTIVATION}
+# the inputs of all activations between -clip and clip; the forget gate is one minus the input gate
+_WRAPPED |= {"clip": NUMBER}
+_LSTM: dict[str, Json] = {**_WRAPPED, "coupled": BOOL, "output_activation": ACTIVATION}
 kind("rnn", feature_axis=last_axis, maybe=_WRAPPED, **_CELL, **_SEQUENCE)
-kind("lstm", feature_axis=last_axis, maybe=_WRAPPED, recurrent_activation=ACTIVATION, **_CELL, **_SEQUENCE)
+kind("lstm", feature_axis=last_axis, maybe=_LSTM, recurrent_activation=ACTIVATION, **_CELL, **_SEQUENCE)
 kind(
     "gru",
     feature_axis=last_axis,
@@ -272,19 +290,20 @@ def _bidirectional(layer: Keras) -> Stored:
 
 
 def sequence_flow(f: Flow, units: int, states: list[tuple[str, int]]) -> Mapping[str, Value]:
-    """The outputs of a layer that runs along x's first axis."""
+    """The outputs of a layer that runs along x's steps."""
     a = f.attributes
-    length: Dim = f.x.shape[0] if f.x.shape else None
+    steps: tuple[Dim, ...] = (f.x.shape or (None, None))[:2]
+    batch = (steps[a["axes"]["x"].index("batch")],) if len(steps) > 1 else steps
     both = a.get("direction") == "bidirectional"
     last = 2 * units if both and a["merge_mode"] == "concat" else units
-    lead: tuple[Dim, ...] = (length,) if a["return_sequences"] else ()
+    lead = steps if a["return_sequences"] else batch
     found = {"y": f.source((*lead, last), "y", channel=-1)}
     if both and a["merge_mode"] is None:
         found["y_backward"] = f.source((*lead, units), "y_backward", channel=-1)
     if a["return_state"]:
         for direction in ("forward.", "backward.") if both else ("",):
             for role, n in states:
-                found[direction + role] = f.source((n,), direction + role, channel=-1)
+                found[direction + role] = f.source((*batch, n), direction + role, channel=-1)
     return found
 
 
@@ -292,7 +311,20 @@ def sequence_flow(f: Flow, units: int, states: list[tuple[str, int]]) -> Mapping
 def _cell_flow(f: Flow) -> Mapping[str, Value]:
     a = f.attributes
     what = "lstm" if "recurrent_activation" in a and "reset_after" not in a else "gru"
+    if a.get("merge_mode") == "stack":
+        return _directed_flow(f, STATES[what])
     return sequence_flow(f, a["units"], [(s, a["units"]) for s in STATES[what]])
+
+
+def _directed_flow(f: Flow, states: Sequence[str]) -> Mapping[str, Value]:
+    """Outputs whose directions are an axis."""
+    a, shape = f.attributes, f.x.shape
+    sizes: dict[str, Dim] = dict.fromkeys(a["axes"]["x"])
+    if shape is not None and len(shape) == len(sizes):
+        sizes = dict(zip(sizes, shape, strict=True))
+    sizes |= {"direction": 2 if a["direction"] == "bidirectional" else 1, "channel": a["units"]}
+    axes = {"y": a["axes"]["y"], **dict.fromkeys(states, a["axes"]["state"])}
+    return {role: f.source([sizes[word] for word in words], role, axes=words) for role, words in axes.items()}
 
 
 @flow("stacked_rnn")
@@ -307,26 +339,37 @@ def _stacked_flow(f: Flow) -> Mapping[str, Value]:
 
 def _gate(terms: Terms, gate: str, hidden: str = "h") -> str:
     x = terms.product(f"{gate}.kernel")
-    return f"{x} + {hidden} @ {terms.ref(f'{gate}.recurrent')}{terms.plus(f'{gate}.bias', f'{gate}.recurrent_bias')}"
+    term = f"{x} + {hidden} @ {terms.ref(f'{gate}.recurrent')}{terms.plus(f'{gate}.bias', f'{gate}.recurrent_bias')}"
+    return term + (f" + {terms.ref(f'{gate}.peephole')} * c" if terms.has(f"{gate}.peephole") else "")
+
+
+def _act(terms: Terms, key: str, text: str) -> str:
+    """An activation of a term, which is clipped before."""
+    clip = terms.attributes.get("clip")
+    return terms.activation(key, text if clip is None else f"clip({text}, {-clip}, {clip})")
 
 
 def _lstm_lines(terms: Terms) -> list[str]:
     gates = {"i": "input", "f": "forget", "o": "output"}
-    lines = {k: f"{k} = {terms.activation('recurrent_activation', _gate(terms, g))}" for k, g in gates.items()}
+    lines = {k: f"{k} = {_act(terms, 'recurrent_activation', _gate(terms, g))}" for k, g in gates.items()}
+    if terms.attributes.get("coupled"):
+        forget = terms.below("forget")
+        unread = ", ".join(forget.ref(n) for n in sorted(forget.own()))
+        lines["f"] = f"f = 1 - i  ({unread} are not read)"
+    new, last = "c = f * c + i * g", "output_activation" if "output_activation" in terms.attributes else "activation"
+    seen = terms.has("output.peephole")  # the output gate sees the new cell
     return [
         lines["i"],
         lines["f"],
-        f"g = {terms.activation('activation', _gate(terms, 'cell'))}",
-        lines["o"],
-        "c = f * c + i * g",
-        f"h = o * {terms.activation('activation', 'c')}",
+        f"g = {_act(terms, 'activation', _gate(terms, 'cell'))}",
+        *((new, lines["o"]) if seen else (lines["o"], new)),
+        f"h = o * {terms.activation(last, 'c')}",
     ]
 
 
 def _gru_lines(terms: Terms) -> list[str]:
     z, r = (
-        f"{k} = {terms.activation('recurrent_activation', _gate(terms, g))}"
-        for k, g in (("z", "update"), ("r", "reset"))
+        f"{k} = {_act(terms, 'recurrent_activation', _gate(terms, g))}" for k, g in (("z", "update"), ("r", "reset"))
     )
     x, recurrent = terms.product("candidate.kernel"), terms.ref("candidate.recurrent")
     if terms.attributes.get("reset_after"):
@@ -334,12 +377,12 @@ def _gru_lines(terms: Terms) -> list[str]:
         term = f"{x}{terms.plus('candidate.bias')} + r * ({inner})"
     else:
         term = f"{x} + (r * h) @ {recurrent}{terms.plus('candidate.bias', 'candidate.recurrent_bias')}"
-    return [z, r, f"n = {terms.activation('activation', term)}", "h = z * h + (1 - z) * n"]
+    return [z, r, f"n = {_act(terms, 'activation', term)}", "h = z * h + (1 - z) * n"]
 
 
 def _rnn_lines(terms: Terms) -> list[str]:
     term = f"{terms.product('kernel')} + h @ {terms.ref('recurrent')}{terms.plus('bias', 'recurrent_bias')}"
-    return [f"h = {terms.activation('activation', term)}"]
+    return [f"h = {_act(terms, 'activation', term)}"]
 
 
 _LINES = {"lstm": _lstm_lines, "gru": _gru_lines, "rnn": _rnn_lines}
@@ -355,13 +398,13 @@ def directed(terms: Terms, lines: Any) -> list[str]:
     """The lines of a cell, for each direction in which the layer runs."""
     a = terms.attributes
     if a.get("direction") != "bidirectional":
-        return list(lines(terms))
+        return [*(["backward:"] if a.get("direction") == "backward" else []), *lines(terms)]
     result = []
     none: Mapping[str, Json] = {}
     for name, theirs in (("forward", none), ("backward", a["backward"])):
         result += [f"{name}:", *lines(terms.below(name, {**a, **theirs}))]
     how = {"concat": "concat(forward, backward)", "sum": "forward + backward", "ave": "(forward + backward) / 2"}
-    how["mul"] = "forward * backward"
+    how |= {"mul": "forward * backward", "stack": "stack(forward, backward)"}
     return [*result, f"y = {how.get(a['merge_mode'], 'forward, backward')}"]
 
 
@@ -396,6 +439,7 @@ class Cell:
         self.recurrent = {g: step.weight(f"{p}recurrent") for g, p in prefix.items()}
         self.bias = {g: step.get(f"{p}bias") for g, p in prefix.items()}
         self.second = {g: step.get(f"{p}recurrent_bias") for g, p in prefix.items()}
+        self.peephole = {g: step.get(f"{p}peephole") for g, p in prefix.items()}
         self.units = next(iter(self.recurrent.values())).shape[-1]
         self.states = len(STATES[self.what])
 
@@ -408,10 +452,15 @@ class Cell:
 
     def _h(self, gate: str, h: Array) -> Array:
         bias = self.second[gate]
-        return h @ self.recurrent[gate] + (0 if bias is None else bias)
+        return rounded_input(self.step, h) @ self.recurrent[gate] + (0 if bias is None else bias)
 
     def _act(self, key: str, x: Array) -> Array:
-        return Step(self.a, {}, {}).activate(key, x)
+        clip = self.a.get("clip")
+        return Step(self.a, {}, {}).activate(key, x if clip is None else np.clip(x, -clip, clip))
+
+    def _gate(self, gate: str, x: Array, h: Array, c: Array) -> Array:
+        peephole = self.peephole[gate]
+        return self._act("recurrent_activation", self._term(gate, x, h) + (0 if peephole is None else peephole * c))
 
     def __call__(self, x: Array, states: list[Array]) -> list[Array]:
         """The states after a step of x, `[batch, in]`; the first of them is the output."""
@@ -423,9 +472,11 @@ class Cell:
             r = self._act("recurrent_activation", self._term("reset", x, h))
             inner = r * self._h("candidate", h) if self.a["reset_after"] else self._h("candidate", r * h)
             return [z * h + (1 - z) * self._act("activation", self._x("candidate", x) + inner)]
-        i, f, o = (self._act("recurrent_activation", self._term(g, x, h)) for g in ("input", "forget", "output"))
+        i = self._gate("input", x, h, states[1])
+        f = 1 - i if self.a.get("coupled") else self._gate("forget", x, h, states[1])
         c = f * states[1] + i * self._act("activation", self._term("cell", x, h))
-        return [o * self._act("activation", c), c]
+        last = "output_activation" if "output_activation" in self.a else "activation"
+        return [self._gate("output", x, h, c) * Step(self.a, {}, {}).activate(last, c), c]
 
 
 class Stack:
@@ -509,8 +560,58 @@ def batch_first(step: Step) -> Array:
     return step.x if step.attributes["axes"]["x"][0] == "batch" else np.swapaxes(step.x, 0, 1)
 
 
+def _directions(step: Step) -> dict[str, Array]:
+    """A layer whose directions are an axis of y and of the states; sequences end at their own `lengths`."""
+    a = step.attributes
+    x, axes = rounded_input(step, batch_first(step)), a["axes"]
+    given = step.args.get("initial_state") or ()
+    order = [axes["state"].index(word) for word in ("direction", "batch", "channel")]
+    initial = [None if s is None else np.transpose(s, order) for s in (given if isinstance(given, tuple) else (given,))]
+    runs = [(step, a)]
+    if a["direction"] == "bidirectional":
+        back = {**a, **a["backward"]}
+        runs = [(step.below("forward"), a), (step.below("backward", back), back)]
+    ys, states = [], []
+    for i, (inner, own) in enumerate(runs):
+        cell = Cell(inner, own)
+        zeros = [np.zeros((len(x), cell.units)) for _ in range(cell.states)]
+        begin = [z if s is None else s[i] for z, s in zip(zeros, initial, strict=True)] if initial else zeros
+        y, last = _run_each(cell, x, begin, step.args.get("lengths"), own["go_backwards"])
+        ys.append(y)
+        states.append(last)
+    found = {"y": _ordered(np.stack(ys), ("direction", "batch", "length", "channel"), axes["y"])}
+    for role, parts in zip(STATES[cell.what], zip(*states, strict=True), strict=True):
+        found[role] = _ordered(np.stack(parts), ("direction", "batch", "channel"), axes["state"])
+    return found
+
+
+def _ordered(x: Array, axes: Sequence[str], wanted: Sequence[str]) -> Array:
+    return np.transpose(x, [axes.index(word) for word in wanted])
+
+
+def _run_each(cell: Cell, x: Array, states: list[Array], lengths: Any, backwards: bool) -> tuple[Array, list[Array]]:
+    """Run over sequences `[batch, length, in]`, each as far as it goes; backwards from its own end.
+
+    Behind its end a sequence's y is zero, and its states stay.
+    """
+    batch, steps = x.shape[:2]
+    rows = np.arange(batch)
+    ends = np.full(batch, steps) if lengths is None else np.asarray(lengths).astype(int)
+    y = np.zeros((batch, steps, cell.units))
+    for t in range(steps):
+        alive = t < ends
+        place = np.where(alive & backwards, ends - 1 - t, t)
+        new = cell(x[rows, place], states)
+        states = [np.where(alive[:, None], n, s) for n, s in zip(new, states, strict=True)]
+        y[rows, place] = np.where(alive[:, None], new[0], 0)
+    return y, states
+
+
 @computes("lstm", "gru", "rnn")
 def _compute_cell(step: Step) -> dict[str, Array]:
+    if step.attributes.get("merge_mode") == "stack":
+        return _directions(step)
+
     def one(inner: Step, a: Mapping[str, Any], initial: list[Array] | None) -> tuple[Array, dict[str, Array]]:
         cell = Cell(inner, a)
         x = batch_first(inner)

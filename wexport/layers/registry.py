@@ -28,7 +28,7 @@ NUMBERS: Json = {"type": "array"}
 LAYER: Json = {"type": "object", "required": ["kind"]}
 ACTIVATION: Json = {"type": "object", "required": ["name"]}
 FORMAT: Json = {"enum": ["channels_last", "channels_first"]}
-PADDING: Json = {"oneOf": [{"enum": ["valid", "same", "causal"]}, {"type": "array", "items": INTS}]}
+PADDING: Json = {"oneOf": [{"enum": ["valid", "same", "same_lower", "causal"]}, {"type": "array", "items": INTS}]}
 
 
 def optional(schema: Json) -> Json:
@@ -56,11 +56,12 @@ class Flow:
         return [as_value(v) for v in (found if isinstance(found, tuple) else (found,))]
 
     def source(
-        self, shape: Sequence[Dim] | None, role: str = "y", channel: int | None = None, dtype: str | None = None
-    ) -> Value:
-        """A value whose features start here; float results keep the argument's type."""
+        self, shape: Sequence[Dim] | None, role: str = "y", channel: int | None = None, dtype: str | None = None,
+        axes: Sequence[str] = (),
+    ) -> Value:  # fmt: skip
+        """A value `[batch, ...]` (or with these axes) whose features start here; floats keep the argument's type."""
         name = self.names.get(role) or self.names.get("y") or ""
-        return source(name, shape, dtype or self._dtype(), channel)
+        return source(name, shape, dtype or self._dtype(), channel, axes)
 
     def _dtype(self) -> str | None:
         found = self.args.get("x") or next(iter(self.args.values()), None)
@@ -73,7 +74,7 @@ def as_value(arg: Any) -> Value:
     if isinstance(arg, Value):
         return arg
     if isinstance(arg, Const):
-        return Value(arg.shape[1:] if arg.shape else (), arg.dtype)
+        return Value(arg.shape, arg.dtype)
     return Value(None)
 
 
@@ -85,8 +86,7 @@ AxisRule = Callable[[Attributes], int]
 class Kind:
     """What wexport knows of a kind of layer.
 
-    `feature_axis` gives the axis of x (batch not counted) that the `in` axis of its kernel reads; `scale` says
-    how its outputs' channel axis is known.
+    `feature_axis` gives the axis of x, the batch counted, that the `in` axis of its kernel reads.
     """
 
     name: str

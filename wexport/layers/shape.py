@@ -46,16 +46,15 @@ def _flatten(layer: Keras) -> Stored:
 
 @flow("flatten")
 def _flatten_flow(f: Flow) -> Mapping[str, Value]:
-    x = f.x
-    if x.shape is None:
+    x, shape = f.x, f.x.shape
+    if shape is None:
         return {"y": Value(None, x.dtype)}
-    if f.attributes["data_format"] == "channels_first" and len(x.shape) > 1:
-        x = transpose(x, [*range(1, len(x.shape)), 0])
-    if not x.shape:
-        return {"y": new_axis(x, 0)}
-    sizes = x.shape or ()
-    total: Dim = None if None in sizes else math.prod(n or 0 for n in sizes)
-    return {"y": reshape(x, (total,))}
+    if f.attributes["data_format"] == "channels_first" and x.rank > 2:
+        x = transpose(x, [0, *range(2, x.rank), 1])
+    if x.rank < 2:
+        return {"y": new_axis(x, 1)}
+    total: Dim = None if None in shape[1:] else math.prod(n or 0 for n in shape[1:])
+    return {"y": reshape(x, (shape[0], total))}
 
 
 @computes("flatten")
@@ -85,8 +84,8 @@ def filled(shape: Sequence[Dim], target: Sequence[int]) -> tuple[Dim, ...]:
 def _reshape_flow(f: Flow) -> Mapping[str, Value]:
     target = f.attributes["shape"]
     if f.x.shape is None:
-        return {"y": Value(tuple(None if n == -1 else n for n in target), f.x.dtype)}
-    return {"y": reshape(f.x, filled(f.x.shape, target))}
+        return {"y": Value((None, *(None if n == -1 else n for n in target)), f.x.dtype)}
+    return {"y": reshape(f.x, (*f.x.shape[:1], *filled(f.x.shape[1:], target)))}
 
 
 @computes("reshape")
@@ -101,7 +100,7 @@ def _permute(layer: Keras) -> Stored:
 
 @flow("permute")
 def _permute_flow(f: Flow) -> Mapping[str, Value]:
-    order = [n - 1 for n in f.attributes["order"]]
+    order = [0, *f.attributes["order"]]
     return {"y": transpose(f.x, order) if f.x.rank == len(order) else Value(None, f.x.dtype)}
 
 
@@ -117,7 +116,7 @@ def _repeat(layer: Keras) -> Stored:
 
 @flow("repeat")
 def _repeat_flow(f: Flow) -> Mapping[str, Value]:
-    return {"y": new_axis(f.x, 0, f.attributes["times"])}
+    return {"y": new_axis(f.x, 1, f.attributes["times"])}
 
 
 @computes("repeat")

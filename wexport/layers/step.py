@@ -5,7 +5,7 @@ Both know the layer by the names of its tensors and by its attributes alone, as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wexport.layers.numerics import apply
+from wexport.layers.scaling import numbers, term
 from wexport.layout import parse_side
 from wexport.model import Json
 from wexport.names import part_name
@@ -20,34 +21,52 @@ from wexport.names import part_name
 Array = NDArray[Any]
 
 
+class Items(tuple[Array, ...]):
+    """A sequence: one value that is several arrays, where a plain tuple is several arguments."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A layer's attributes and the names of its tensors (below the layer's own name)."""
+    """A layer's attributes, the names of its tensors (below the layer's own name), and those of its arguments."""
 
     attributes: Mapping[str, Json]
     names: frozenset[str]
     prefix: str = ""
+    args: frozenset[str] = frozenset()
 
     def below(self, prefix: str, attributes: Mapping[str, Json] | None = None) -> Terms:
         """The same layer seen from one of its directions, cells or blocks."""
-        return Terms(self.attributes if attributes is None else attributes, self.names, f"{self.prefix}{prefix}.")
+        own = self.attributes if attributes is None else attributes
+        return Terms(own, self.names, f"{self.prefix}{prefix}.", self.args)
 
     def has(self, name: str) -> bool:
         """Whether there is a tensor of this name."""
         return self.prefix + name in self.names
 
+    def own(self) -> list[str]:
+        """The tensors below here."""
+        return [n[len(self.prefix) :] for n in self.names if n.startswith(self.prefix)]
+
+    def takes(self, name: str) -> bool:
+        """Whether there is a tensor of this name, or an argument."""
+        return self.has(name) or name in self.args
+
     def ref(self, name: str) -> str:
-        """A tensor, as it stands in an equation."""
-        return f"`{self.prefix}{name}`"
+        """A tensor, as it stands in an equation: dequantized where it holds integers; or an argument of this name."""
+        if name in self.args and not self.has(name):
+            return name
+        return term(self.attributes, self.names, self.prefix + name)
 
     def plus(self, *names: str) -> str:
-        """These tensors, where they exist, as further summands."""
-        return "".join(f" + {self.ref(n)}" for n in names if self.has(n))
+        """These tensors or arguments, where they exist, as further summands."""
+        return "".join(f" + {self.ref(n)}" for n in names if self.takes(n))
 
     def product(self, name: str, form: str = "{x} @ {w}", x: str = "x") -> str:
         """What a kernel does to x: one product, or one for each part of x that it reads."""
         reads = self.attributes.get("reads") or ()
-        if self.has(name):
+        if self.takes(name):
             seen = f"{x}[`{reads[0]['from']}`]" if reads and x == "x" else x
             return form.format(x=seen, w=self.ref(name))
         parts = [(f"{x}[`{r['from']}`]", self.ref(part_name(name, r["from"]))) for r in reads]
@@ -73,18 +92,19 @@ class Step:
     out: Sequence[Mapping[str, Json]] = ()
     prefix: str = ""
     kind: str = ""
+    run: Callable[[str, Sequence[Any]], list[Any]] = lambda label, inputs: []  # a body of control flow
 
     @property
     def x(self) -> Array:
         """The value that the layer is applied to."""
         x = self.args["x"]
-        return x[0] if isinstance(x, tuple) else x
+        return x[0] if type(x) is tuple else x
 
     @property
     def xs(self) -> list[Array]:
         """Several values that the layer is applied to."""
         x = self.args["x"]
-        return list(x) if isinstance(x, tuple) else [x]
+        return list(x) if type(x) is tuple else [x]
 
     def below(self, prefix: str, attributes: Mapping[str, Json] | None = None, **args: Any) -> Step:
         """The same call seen from one of the layer's directions, cells or blocks."""
@@ -100,12 +120,16 @@ class Step:
 
     def get(self, name: str) -> Array | None:
         """A tensor, or None; one that the layer lists as zero counts as absent."""
-        found = self.tensors.get(self.prefix + name)
-        return None if found is None else found[1]
+        return self.weight(name) if self.has(name) else None
+
+    def operand(self, name: str) -> Array | None:
+        """A tensor, or else the argument of this name, or None."""
+        found = self.get(name)
+        return self.args.get(name) if found is None else found
 
     def weight(self, name: str) -> Array:
-        """A tensor that the layer must have."""
-        return self.tensors[self.prefix + name][1]
+        """A tensor that the layer must have: numbers, where it holds integers that stand for them."""
+        return numbers(self.attributes, self.tensors, self.prefix + name)
 
     def kernel(self, name: str = "kernel") -> Array:
         """A kernel with its rows in the order of x's features, put together from its parts."""
@@ -114,7 +138,7 @@ class Step:
         if whole is not None and not (
             (reads and name in {"kernel", "depthwise", "lora_a"}) or (reads and _is_kernel(name))
         ):
-            return whole[1]
+            return self.weight(name)
         found = (
             [whole] if whole is not None else [self.tensors[self.prefix + part_name(name, r["from"])] for r in reads]
         )
@@ -133,9 +157,9 @@ class Step:
         return result
 
     def bias(self, y: Array, *names: str) -> Array:
-        """y plus these tensors, where they exist."""
+        """y plus these tensors or arguments, where they exist."""
         for name in names:
-            if (b := self.get(name)) is not None:
+            if (b := self.operand(name)) is not None:
                 y = y + b
         return y
 

@@ -1,4 +1,4 @@
-"""TimeDistributed: a layer applied at every step of x's first axis.
+"""TimeDistributed: a layer applied at every step of x's first axis behind the batch.
 
 The kind is the layer's own; `time_distributed` counts the wrappers. Around a whole model, the reader marks each of
 its layers instead (readers/keras/graph.py).
