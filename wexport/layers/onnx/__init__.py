@@ -30,7 +30,8 @@ class Operand:
     """An operator's input or output: its name in the graph, and what is known of it without running anything.
 
     `shape` has all axes (None for lengths that are not known). `stored`: it is a view of arrays that the file
-    stores. `known` gives the elements of a constant that is small, or worked out from shapes.
+    stores. `known` gives the elements of a constant that is small, or worked out from shapes; `uniform` the number
+    that all its elements are. `scaled`: it is a stored array of integers, dequantized.
     """
 
     value: str
@@ -38,6 +39,8 @@ class Operand:
     dtype: str | None = None
     stored: bool = False
     known: NDArray[Any] | None = None
+    uniform: float | None = None
+    scaled: Scaled | None = None
 
     @property
     def rank(self) -> int:
@@ -45,7 +48,19 @@ class Operand:
         return -1 if self.shape is None else len(self.shape)
 
 
-class Unclear(LayoutError):
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """What a dequantized operand is made of: integers, scales, zero points; `block` elements along `axis` share one
+    (0: the scale is of one element, or has one for each position of the axis)."""
+
+    integers: Operand
+    scale: Operand
+    zero: Operand | None
+    axis: int
+    block: int = 0
+
+
+class UnclearError(LayoutError):
     """An operator is used in a way that its room does not understand; it is exported whole."""
 
 
@@ -54,7 +69,10 @@ _NONE: Any = object()
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operator; an operand that is left out is None. `version` is the opset of its domain."""
+    """One operator; an operand that is left out is None. `version` is the opset of its domain.
+
+    `bodies` are the names of the inputs and outputs of the graphs inside it.
+    """
 
     op: str
     domain: str
@@ -62,6 +80,7 @@ class Node:
     inputs: tuple[Operand | None, ...]
     outputs: tuple[Operand | None, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    bodies: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
 
     def operand(self, i: int) -> Operand | None:
         """An input that may be left out."""
@@ -71,7 +90,7 @@ class Node:
         """An input that must be there."""
         found = self.operand(i)
         if found is None:
-            raise Unclear(f"{self.op} has no input {i}")
+            raise UnclearError(f"{self.op} has no input {i}")
         return found
 
     def get(self, name: str, default: Json = None) -> Any:
@@ -82,7 +101,7 @@ class Node:
         """A setting that is an attribute in some opsets and input `i` in others; None where it is left out.
 
         Raises:
-            Unclear: it is computed when the model runs.
+            UnclearError: it is computed when the model runs.
         """
         if name in self.attributes:
             return np.asarray(self.attributes[name])
@@ -90,7 +109,7 @@ class Node:
         if given is None:
             return None
         if given.known is None:
-            raise Unclear(f"{self.op}: {name} is computed when the model runs")
+            raise UnclearError(f"{self.op}: {name} is computed when the model runs")
         return given.known
 
     def ints(self, name: str, i: int | None = None, default: Sequence[int] | None = None) -> list[int] | None:
@@ -148,6 +167,7 @@ class Lowered:
 
 Room = Callable[[Node], Lowered]
 ROOMS: dict[tuple[str, str], Room] = {}
+ATTRIBUTES: dict[tuple[str, str], frozenset[str]] = {}  # those that are arrays of weights
 R = TypeVar("R", bound=Room)
 
 
@@ -156,10 +176,16 @@ def onnx(*operators: str, domain: str = "") -> Callable[[R], R]:
 
     def sign(room: R) -> R:
         for name in operators:
+            assert (domain, name) not in ROOMS, f"{name} is signed in twice"
             ROOMS[domain, name] = room
         return room
 
     return sign
+
+
+def holds(domain: str, operator: str, *attributes: str) -> None:
+    """Attributes of an operator are weights: lists of numbers, or tensors, which its room sees as stored operands."""
+    ATTRIBUTES[domain, operator] = frozenset(attributes)
 
 
 def inline(value: Any, dtype: str) -> Const:

@@ -1,0 +1,53 @@
+"""Control flow as ONNX has it: If, Loop, Scan.
+
+A body is a graph of its own: it sees the values outside, and takes and gives values in a fixed order. The layers in it
+are layers of the model; a body that runs many times is listed once.
+
+The reader spreads out sparse tensors by an operator of its own (domain `wexport`).
+Source: onnx/docs/Operators.md, If-25, Loop-25, Scan-25.
+"""
+
+from __future__ import annotations
+
+from wexport.layers.onnx import Lowered, Node, UnclearError, onnx
+
+
+def _roles(n: int) -> tuple[str, ...]:
+    return ("y", *(f"y_{i}" for i in range(1, n)))
+
+
+@onnx("If")
+def _if(node: Node) -> Lowered:
+    return Lowered("if", {}, {"condition": node.need(0)}, (), _roles(len(node.outputs)))
+
+
+@onnx("Loop")
+def _loop(node: Node) -> Lowered:
+    args = {"times": node.operand(0), "condition": node.operand(1), "state": tuple(node.inputs[2:])}
+    carried = len(node.inputs) - 2
+    return Lowered("loop", {"carried": carried}, args, (), _roles(len(node.outputs)))
+
+
+@onnx("Scan")
+def _scan(node: Node) -> Lowered:
+    if node.version < 9:
+        raise UnclearError("Scan: its sequences have a batch axis and lengths of their own, before opset 9")
+    scanned = int(node.get("num_scan_inputs", 1))
+    carried = len(node.inputs) - scanned
+    if not 0 <= carried < len(node.inputs) or carried > len(node.outputs):
+        raise UnclearError(f"Scan: goes over {scanned} of {len(node.inputs)} inputs")
+    collected = len(node.outputs) - carried
+    attributes = {
+        "carried": carried,
+        "input_axes": node.ints("scan_input_axes", default=[0] * scanned),
+        "input_backwards": [bool(d) for d in node.ints("scan_input_directions", default=[0] * scanned) or []],
+        "output_axes": node.ints("scan_output_axes", default=[0] * collected),
+        "output_backwards": [bool(d) for d in node.ints("scan_output_directions", default=[0] * collected) or []],
+    }
+    args = {"state": tuple(node.inputs[:carried]), "x": tuple(node.inputs[carried:])}
+    return Lowered("scan", attributes, args, (), _roles(len(node.outputs)))
+
+
+@onnx("Spread", domain="wexport")
+def _spread(node: Node) -> Lowered:
+    return Lowered("spread", {"shape": node.ints("shape")}, {"values": node.need(0), "indices": node.need(1)})
