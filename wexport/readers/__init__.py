@@ -25,6 +25,11 @@ def open_model(path: Path, architecture: Path | None = None) -> Model:
         SourceError: the file is missing, damaged, or of no kind that is known.
         UsageError: an architecture was given for a file that has its own.
     """
+    if (found := _open_onnx(path)) is not None:
+        if architecture is not None:
+            found.close()
+            raise UsageError(f"{path}: holds its own graph; --architecture is for files with weights only")
+        return found
     from wexport.readers.keras.source import read_architecture
 
     source = _source(path)
@@ -46,6 +51,31 @@ def open_model(path: Path, architecture: Path | None = None) -> Model:
         return model
     except BaseException:
         _close(source)
+        raise
+
+
+def _open_onnx(path: Path) -> Model | None:
+    """A model in an ONNX file; None for any other file."""
+    from wexport.readers.onnx.wire import is_onnx
+
+    if not path.is_file():
+        return None
+    file = SourceFile(path)
+    try:
+        if not is_onnx(file) and path.suffix != ".onnx":
+            file.close()
+            return None
+        from wexport.readers.onnx.build import build
+        from wexport.readers.onnx.container import open_container
+
+        container = open_container(path, file)
+    except BaseException:
+        file.close()
+        raise
+    try:
+        return build(container)
+    except BaseException:
+        container.close()
         raise
 
 
@@ -112,4 +142,7 @@ def _not_a_model(path: Path, file: SourceFile, head: bytes) -> str:
         return f"{path}: is empty; expected a model file"
     if head.lstrip()[:1] in (b"{", b"[") and b"class_name" in head:
         return f"{path}: holds an architecture only; give the file with the weights, and this one with --architecture"
-    return f"{path}: is not a model file that wexport knows; expected a Keras .h5, .keras or .weights.h5 file"
+    return (
+        f"{path}: is not a model file that wexport knows; "
+        "expected a Keras .h5, .keras or .weights.h5 file, or an ONNX file"
+    )

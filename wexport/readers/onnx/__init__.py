@@ -1,0 +1,1 @@
+"""ONNX files: one room per step, from the bytes on the disk to a `Model`."""
