@@ -72,3 +72,9 @@ def _found() -> Iterator[Case]:
             path = golden.with_name(stem + ending)
             if path.exists():
                 yield Case(path, architecture if ending in _NEEDS_ARCHITECTURE else None, golden)
+
+
+def onnx_cases(group: str = "*") -> list[Case]:
+    """Every ONNX file; beside some is a `.golden.npz` with inputs (`in_NAME`) and outputs (`out_NAME`)."""
+    found = sorted((DATA / "onnx").glob(f"{group}/**/*.onnx"))
+    return [Case(path, None, path.with_suffix(".golden.npz")) for path in found]

@@ -10,14 +10,15 @@ import numpy as np
 import wexport
 from wexport import dtypes
 from wexport.layout import Piece
-from wexport.view import Unpack
+from wexport.view import Unpack, strided
 from wexport.weights import pieces
 
 Array = np.ndarray[Any, Any]
 
 
 def rebuilt(bundle: wexport.Bundle, key: str) -> Array:
-    """A stored array's elements, as unsigned integers of their width in the array's shape.
+    """A stored array's elements, as unsigned integers of their width in the array's shape; of elements that share
+    bytes, the bytes.
 
     Every element must be written exactly once, and every tensor of the array must be used.
     """
@@ -25,6 +26,8 @@ def rebuilt(bundle: wexport.Bundle, key: str) -> Array:
     if "copy_of" in item:
         return rebuilt(bundle, item["copy_of"])
     count = int(np.prod(item["shape"], dtype=int))
+    if dtypes.bits(item["dtype"]) < 8:
+        count = dtypes.nbytes(item["dtype"], count)
     flat, times = np.zeros(count, dtypes.mover(item["dtype"])), np.zeros(count, np.uint8)
     left = {name: t for name, t in bundle.manifest["tensors"].items() if t["weight"] == key}
     for piece in pieces(key, item):
@@ -38,7 +41,7 @@ def rebuilt(bundle: wexport.Bundle, key: str) -> Array:
         _count(piece, times)
     assert not left, f"{key}: no rule speaks of {list(left)}"
     assert (times == 1).all(), f"{key}: elements are covered {sorted(set(times.tolist()))} times"
-    return flat.reshape(item["shape"])
+    return flat if dtypes.bits(item["dtype"]) < 8 else flat.reshape(item["shape"])
 
 
 def _tensor_of(piece: Piece, tensors: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -49,6 +52,8 @@ def _tensor_of(piece: Piece, tensors: Mapping[str, Mapping[str, Any]]) -> str | 
 
 def _zero_roles(bundle: wexport.Bundle, key: str) -> list[str]:
     layers = {t["layer"] for t in bundle.manifest["tensors"].values() if t["weight"] == key}
+    if not layers:  # nothing but zeros
+        return [role for layer in bundle.manifest["layers"].values() for role in layer.get("zero", [])]
     assert len(layers) == 1, f"{key}: belongs to {layers}"
     return bundle.manifest["layers"][layers.pop()].get("zero", [])
 
@@ -56,8 +61,8 @@ def _zero_roles(bundle: wexport.Bundle, key: str) -> list[str]:
 def _count(piece: Piece, times: Array) -> None:
     """Count each stored element that the piece holds; of bytes that hold two numbers, each byte once."""
     if isinstance(piece.view.of, Unpack):
-        assert sorted(piece.view.strides) == sorted(piece.view.whole(piece.view.of.shape).strides)
-        assert piece.view.size == int(np.prod(piece.view.of.shape))
+        numbers = np.arange(int(np.prod(piece.view.of.shape)))
+        assert (np.sort(strided(numbers, piece.view), axis=None) == numbers).all()
         times += 1
         return
     piece.view.put(piece.view.take(times) + 1, times)
