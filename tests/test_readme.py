@@ -11,12 +11,16 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-MODEL = ROOT / "tests/data/keras2.0.8-tf1.4/m1_stock.h5"
+MODELS = {
+    "stock_lstm.h5": ROOT / "tests/data/keras2.0.8-tf1.4/m1_stock.h5",
+    "encoder.onnx": ROOT / "tests/data/onnx/A4_attn/transformer.legacy.onnx",
+}
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    shutil.copy(MODEL, tmp_path / "stock_lstm.h5")
+    for name, model in MODELS.items():
+        shutil.copy(model, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
     monkeypatch.setenv("PYTHONIOENCODING", "utf-8")
