@@ -53,7 +53,7 @@ def main() -> None:
         print(table(times))
         floor = times[_COPY] + times[_PYTHON]
         print(ratio("wexport / (cp + python)", times[_EXPORT].ratio(floor), "at most 4"))
-        print(f"\n{_memory(export, env)}\n")
+        print(f"\n{memory(export, env, 150)}\n")
         clean()
         if args.peer:
             peer = [args.peer, "-c", _PEER, str(model), str(copy)]
@@ -84,8 +84,8 @@ def _against_keras(
     print(ratio("keras / wexport", times[_KERAS].ratio(times[_EXPORT]), "at least 20"))
 
 
-def _memory(command: Command, env: Mapping[str, str]) -> str:
-    """The most memory that a run takes.
+def memory(command: Command, env: Mapping[str, str], limit: int) -> str:
+    """The most memory that a run takes; it should be at most so many megabytes.
 
     Linux keeps no high-water mark of anonymous memory, which is what an export takes for itself, so `RssAnon` is looked
     at every millisecond. `VmHWM` is the kernel's own high-water mark of all that is resident, so no peak can hide from
@@ -102,7 +102,7 @@ def _memory(command: Command, env: Mapping[str, str]) -> str:
         sys.exit(f"{' '.join(command)} failed")
     if not resident:
         return "memory: not measured; only Linux tells"
-    return f"peak memory: {anonymous / 1e6:.0f} MB anonymous (at most 150), {resident / 1e6:.0f} MB with libraries"
+    return f"peak memory: {anonymous / 1e6:.0f} MB anonymous (at most {limit}), {resident / 1e6:.0f} MB with libraries"
 
 
 def _status(pid: int) -> dict[str, int]:
