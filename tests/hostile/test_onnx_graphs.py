@@ -256,6 +256,7 @@ ABSURD: dict[str, bytes] = {
     "product that does not fit": model([node("MatMul", ["x", "W"])], [array("W", 7, 5)]),
     "einsum": model([node("Einsum", ["x", "W"], equation="ab,->(")], [W]),
     "cast": model([node("Cast", ["x"], to=99)]),
+    "cast to a list": model([node("Cast", ["x"], to=[1, 2])]),
     "cast to nothing": model([node("Cast", ["x"])]),
     "quantized": model(
         [node("DequantizeLinear", ["q", "s"], ["d"], axis=HUGE), node("MatMul", ["x", "d"])],

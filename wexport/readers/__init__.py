@@ -74,8 +74,13 @@ def _open_onnx(path: Path) -> Model | None:
         raise
     try:
         return build(container)
-    except BaseException:
+    except BaseException as error:
         container.close()
+        if isinstance(error, ArithmeticError | AttributeError | LookupError | TypeError | ValueError):
+            raise SourceError(
+                f"{path}: its graph contradicts itself ({type(error).__name__}: {error}); check the file with "
+                "onnx.checker, and if that is content, please report this with the file"
+            ) from error
         raise
 
 

@@ -25,6 +25,9 @@ def _if(node: Node) -> Lowered:
 def _loop(node: Node) -> Lowered:
     args = {"times": node.operand(0), "condition": node.operand(1), "state": tuple(node.inputs[2:])}
     carried = len(node.inputs) - 2
+    inputs, outputs = node.bodies.get("body", ((), ()))
+    if len(inputs) != len(node.inputs) or len(outputs) != 1 + len(node.outputs) or carried > len(node.outputs):
+        raise UnclearError(f"Loop: its body takes {len(inputs)} values and gives {len(outputs)}, which do not fit it")
     return Lowered("loop", {"carried": carried}, args, (), _roles(len(node.outputs)))
 
 

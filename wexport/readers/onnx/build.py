@@ -323,6 +323,9 @@ class _Assembly:
         if self.lowering.inlined(arg) and arg.known is not None:
             dtype = "string" if arg.known.dtype.kind == "U" else str(arg.known.dtype)
             return Const(arg.known.tolist(), dtype, arg.known.shape)
+        if any(left.key == arg.value for left in self.graph.left_out):
+            self.warnings.append(f"{arg.value} is read, but left out; the model cannot be computed from the bundle")
+            return None
         if arg.value not in self.values:
             raise SourceError(
                 f"{self.container.path}: the value {arg.value!r} is read, and nothing that wexport kept gives it; "

@@ -36,7 +36,7 @@ def fold(op: Op, found: Statics) -> None:
     try:
         with np.errstate(all="ignore"):
             made = FOLDS[op.type](op, xs)
-    except (ValueError, LookupError, TypeError, ArithmeticError, MemoryError):
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError):
         return  # what makes no sense is left to the model
     if made is not None and made.size <= _MOST and not (made.dtype.kind == "f" and made.size > 1):
         found.known[op.outputs[0]] = made

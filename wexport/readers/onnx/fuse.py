@@ -68,6 +68,8 @@ def _settle(op: Op, body: Body, takers: Mapping[str, int]) -> None:
     outside: dict[str, str] = {}
     kept = []
     carried = len(op.inputs) - 2
+    if len(body.inputs) != len(op.inputs) or len(body.outputs) <= carried:
+        return  # no body of this loop: the room finds out
     for i in range(carried):
         given = body.outputs[1 + i]
         given = same.get(given, given)

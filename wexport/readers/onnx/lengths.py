@@ -14,7 +14,10 @@ from wexport.readers.onnx.statics import Statics, numbers
 
 def measure(op: Op, found: Statics, ports: Mapping[str, Port]) -> None:
     """Lists of lengths: a shape, and what is taken out of one and put together."""
-    made = _lengths(op, found, ports)
+    try:
+        made = _lengths(op, found, ports)
+    except (LookupError, TypeError, ValueError):
+        return  # its settings make no sense: whoever takes it finds out
     if made is None:
         return
     found.lengths[op.outputs[0]] = made[0]

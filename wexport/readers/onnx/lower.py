@@ -13,7 +13,7 @@ from typing import Any
 
 from wexport.errors import LayoutError
 from wexport.layers import complete  # noqa: F401 - signs all operators in
-from wexport.layers.onnx import ROOMS, Argument, Lowered, Node, Operand, Own, Scaled
+from wexport.layers.onnx import ROOMS, Argument, Lowered, Node, Operand, Own, Scaled, UnclearError
 from wexport.layers.unknown import whole
 from wexport.layout import Piece, Rule, expand
 from wexport.model import Port
@@ -88,7 +88,8 @@ class Lowering:
         self.given_up: set[str] = set()  # values that are not followed back, though they are views
         self.drafts: dict[int, Draft] = {}  # by the operator's identity
         self.makers: dict[str, Op] = {}
-        _list_makers(graph.ops, self.makers)
+        self.read = set(graph.outputs)
+        _list_values(graph.ops, self.makers, self.read)
 
     def run(self) -> list[Draft]:
         """Lower what the outputs need."""
@@ -180,6 +181,8 @@ class Lowering:
             before = len(self.given_up)
             try:
                 lowered = room(node)
+                if extra := [o for o in op.outputs[len(lowered.roles) :] if o and o in self.read]:
+                    raise UnclearError(f"{op.type}: gives {extra[0]!r}, which is more than it has to give")
                 uses = [use for own in lowered.weights for use in self._uses(own)]
                 return Draft(op, lowered, self._outputs(op, lowered), uses)
             except (LayoutError, *_MALFORMED) as error:
@@ -293,8 +296,10 @@ def _agree(a: Use, b: Use) -> bool:
     return len(mine) == len(theirs) and (set(mine) == theirs or set(mine) == turned)
 
 
-def _list_makers(ops: Sequence[Op], makers: dict[str, Op]) -> None:
+def _list_values(ops: Sequence[Op], makers: dict[str, Op], read: set[str]) -> None:
     for op in ops:
         makers.update((o, op) for o in op.outputs if o)
+        read.update(op.inputs)
         for body in op.bodies.values():
-            _list_makers(body.ops, makers)
+            read.update(body.outputs)
+            _list_values(body.ops, makers, read)

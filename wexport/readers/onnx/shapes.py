@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from wexport.model import Port
-from wexport.readers.onnx.ops import Body, Graph, Held, Op
+from wexport.readers.onnx.ops import PROGRAM, Body, Graph, Held, Op
 from wexport.readers.onnx.tensors import TYPES, element_type
 
 _NUMBERS = {name: number for number, (name, _) in TYPES.items()}
@@ -127,6 +127,8 @@ _ALIKE: Mapping[str, tuple[str, slice]] = {
 
 def _node(op: Op, graph: Graph, known: _Known) -> onnx.NodeProto:
     alike = _ALIKE.get(op.type) if op.domain == "com.microsoft" and not op.attributes.get("channels_last") else None
+    if op.type == "Split" and op.attributes.get("num_outputs", len(op.outputs)) != len(op.outputs):
+        return helper.make_node("Unclear", op.inputs, op.outputs, domain=PROGRAM)  # ONNX' own rule would crash
     if alike is None:
         node = helper.make_node(op.type, op.inputs, op.outputs, domain=op.domain)
     else:

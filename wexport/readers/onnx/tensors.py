@@ -84,9 +84,9 @@ def type_of(data_type: int, where: str) -> str:
     return TYPES[data_type][0]
 
 
-def element_type(number: int) -> str | None:
+def element_type(number: object) -> str | None:
     """The name of an element type; None for one that is not known."""
-    return TYPES[number][0] if number in TYPES else None
+    return TYPES[number][0] if isinstance(number, int) and number in TYPES else None
 
 
 def shape_of(dims: Any, where: str) -> tuple[int, ...]:
