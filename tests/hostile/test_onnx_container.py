@@ -309,7 +309,7 @@ def sparse(values: list[int], indices: list[int], dims: list[int], index_type: i
         (sparse([3], [4], [5, 6]), r"values of shape \[3\] at indices of shape \[4\] in dims \[5, 6\]"),
         (sparse([3], [3, 3], [5, 6]), "indices of shape"),
         (sparse([3, 1], [3, 1], [5]), "values of shape"),
-        (sparse([3], [3], [5], 6), "no int64 numbers"),
+        (sparse([3], [3], [5], TensorProto.FLOAT), "no whole numbers"),
         (sparse([3], [3], [-5]), "expected none below 0"),
         (SparseTensorProto(dims=[3]), "element type 0"),
     ],

@@ -94,6 +94,46 @@ def test_a_bias_that_is_also_read_as_it_is(tmp_path: Path) -> None:
     assert "axis_1 axis_2" in found.values(), "as it is stored, since that is what the other one reads"
 
 
+# -- one array for two things ------------------------------------------------------------------------------------------
+
+
+def test_one_array_as_scale_and_offset(tmp_path: Path) -> None:
+    proto = typed(model([node("LayerNormalization", "x w w", "y", "it")], {"x": MATRIX}, ["y"], {"w": f(8)}))
+    with exported(proto, tmp_path) as bundle:
+        assert_close(computed(bundle, [MATRIX]), runtime(proto, {"x": MATRIX}))
+        assert list(bundle.manifest["tensors"]) == ["it.scale"]
+        assert bundle.manifest["aliases"]["it.offset"]["tensor"] == "it.scale"
+
+
+def test_one_scale_for_what_goes_in_and_what_comes_out(tmp_path: Path) -> None:
+    """An optimizer hands equal scales in as one array."""
+    stored = {"s": np.float32(0.02), "z": np.int8(3), "a": np.float32(0.05), "k": f(8, 6), "ks": np.float32(0.01)}
+    stored["k"] = np.clip(np.round(stored["k"] / 0.01), -127, 127).astype(np.int8)
+    stored["k0"] = np.int8(0)
+    nodes = [
+        node("QuantizeLinear", "x a z", "p"), node("QuantizeLinear", "x s z", "q", "q"),
+        node("QLinearConcat", "s z p a z q s z", "c", "it", domain="com.microsoft", axis=1),
+        node("QLinearMatMul", "c s z k ks k0 s z", "m", "mul"), node("DequantizeLinear", "m s z", "y", "d"),
+    ]  # fmt: skip
+    arrays = {name: np.asarray(value) for name, value in stored.items()}
+    proto = typed(model(nodes, {"x": MATRIX}, ["y"], arrays, {"": 20, "com.microsoft": 1}))
+    with exported(proto, tmp_path) as bundle:
+        assert_close(computed(bundle, [MATRIX]), runtime(proto, {"x": MATRIX}))
+
+
+@pytest.mark.parametrize("limits", [(0.0, 6.0), (-0.5, 0.25)], ids=str)
+def test_a_fused_clip(limits: tuple[float, float], tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node(
+            "FusedConv", ["x", "w"], ["p"], "it", domain="com.microsoft", activation="Clip", activation_params=limits
+        ),
+        node("PRelu", "p a", "y", "slope"),
+    ]
+    arrays = {"w": CONV, "a": f(4, 1, 1)}
+    proto = typed(model(nodes, {"x": IMAGE}, ["y"], arrays, {"": 20, "com.microsoft": 1}))
+    assert axes(proto, {"x": IMAGE}, tmp_path)["slope.alpha"] == "channel"
+
+
 # -- names -------------------------------------------------------------------------------------------------------------
 
 

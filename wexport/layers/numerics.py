@@ -100,6 +100,7 @@ FUNCTIONS: dict[str, Callable[..., Array]] = {
     "linear": lambda x: x,
     "relu": lambda x: np.maximum(x, 0),
     "bounded_relu": bounded_relu,
+    "clip": lambda x, low, high: np.clip(x, low, high),
     "leaky_relu": lambda x, alpha: np.where(x >= 0, x, alpha * x),
     "thresholded_relu": lambda x, threshold: np.where(x > threshold, x, 0.0),
     "elu": elu,

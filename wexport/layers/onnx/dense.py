@@ -15,6 +15,7 @@ Source: onnx/docs/Operators.md, Gemm-13, MatMul-13, Gather-13, PRelu-16.
 
 from __future__ import annotations
 
+import math
 import re
 
 from wexport.layers.activation import LINEAR
@@ -52,6 +53,7 @@ _ACTIVATIONS: dict[str, tuple[str, tuple[tuple[str, float], ...]]] = {
     "Relu": ("relu", ()), "Tanh": ("tanh", ()), "Sigmoid": ("sigmoid", ()), "Softplus": ("softplus", ()),
     "Softsign": ("softsign", ()), "LeakyRelu": ("leaky_relu", (("alpha", 0.01),)), "Elu": ("elu", (("alpha", 1.0),)),
     "HardSigmoid": ("hard_sigmoid", (("slope", 0.2), ("offset", 0.5))),
+    "Clip": ("clip", (("low", -math.inf), ("high", math.inf))),
 }  # fmt: skip
 
 

@@ -64,7 +64,7 @@ class _Made:
 
     drafts: list[Draft]
     name: str = ""
-    weights: dict[str, Weight] = field(default_factory=dict)
+    weights: dict[tuple[str, str], Weight] = field(default_factory=dict)  # by array and role: one may have two
     part: str | None = None
 
 
@@ -217,7 +217,7 @@ class _Assembly:
         return replace(use.rule, labels=labels)
 
     def _give(self, made: _Made, weight: Weight) -> None:
-        made.weights.setdefault(weight.array.key, weight)
+        made.weights.setdefault((weight.array.key, weight.rule.role), weight)
         self.owned.setdefault(weight.array.key, made)
 
     def _owner(self, draft: Draft) -> _Made:

@@ -6,6 +6,7 @@ The `onnx` package reads the skeleton only (`skeleton`), so that no model is too
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,8 +86,8 @@ class Container:
         where = self._where(key)
         dims = shape_of(tensor.dims, where)
         values, indices = self.array(tensor.values, key), self.array(tensor.indices, f"{key}.indices")
-        if not isinstance(indices, Array) or indices.dtype != "int64":
-            raise SourceError(f"{where}: has indices that are no int64 numbers; export the model again")
+        if not isinstance(indices, Array) or not re.fullmatch(r"u?int(8|16|32|64)", indices.dtype):
+            raise SourceError(f"{where}: has indices that are no whole numbers; export the model again")
         sparse_shapes(values.shape, indices.shape, dims, where)
         return values, indices, dims
 

@@ -121,7 +121,7 @@ _ALIKE: Mapping[str, tuple[str, slice]] = {
     "QLinearConcat": ("Concat", slice(2, None, 3)), "QLinearSigmoid": ("Identity", slice(1)),
     "QLinearLeakyRelu": ("Identity", slice(1)), "QLinearSoftmax": ("Identity", slice(1)),
     "QLinearAveragePool": ("AveragePool", slice(1)), "QLinearGlobalAveragePool": ("GlobalAveragePool", slice(1)),
-    "DynamicQuantizeMatMul": ("MatMul", slice(2)),
+    "DynamicQuantizeMatMul": ("MatMul", slice(2)), "FusedConv": ("Conv", slice(3)), "FusedGemm": ("Gemm", slice(3)),
 }  # fmt: skip
 
 
