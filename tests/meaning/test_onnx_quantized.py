@@ -501,6 +501,12 @@ def quantized_sum_with_a_stored_operand() -> Form:
 
 
 @form
+def quantized_sum_with_a_stored_operand_first() -> Form:
+    found = _two("QLinearAdd", "w w_s w_z x x_s x_z y_s y_z", {"x": _bytes(5, 4)})
+    return Form(found.nodes, {**found.stored, "w": _bytes(4)}, found.inputs, {**found.tensors, "operand": "axis_1"})
+
+
+@form
 def quantized_concat() -> Form:
     return _two("QLinearConcat", "y_s y_z x x_s x_z w w_s w_z", {"x": _bytes(5, 4), "w": _bytes(5, 2)}, axis=1)
 

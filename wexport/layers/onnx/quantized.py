@@ -383,11 +383,13 @@ def _simple(node: Node) -> Lowered:
 
 @onnx("QLinearAdd", "QLinearMul", domain=_MS)
 def _pair(node: Node) -> Lowered:
+    if node.need(0).stored and not node.need(3).stored:  # both operators give the same either way
+        node = replace(node, inputs=(*node.inputs[3:6], *node.inputs[:3], *node.inputs[6:]))
     a, b = node.need(0), node.need(3)
     inner = _inside(node.op.removeprefix("QLinear"), replace(node, version=14), [a, b])
     found = _several(node, inner, {"layer": _layer(inner), "type": _type_of(node, 7)}, ((1, 2), (4, 5), (6, 7)))
     if a.stored:
-        raise UnclearError(f"{node.op}: its first operand is stored")
+        raise UnclearError(f"{node.op} of stored arrays")
     if not b.stored:
         return found
     return replace(found, args={**found.args, "x": a}, weights=(Own(b, "operand"), *found.weights))
