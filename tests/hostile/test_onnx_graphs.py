@@ -311,6 +311,44 @@ def test_operators_that_make_no_sense(content: bytes, tmp_path: Path) -> None:
         assert wexport.verify(tmp_path / "out").differences == ()
 
 
+# What stays whole, and what is said of it.
+WHOLE: dict[str, tuple[bytes, str]] = {
+    "loop of another body": (
+        model([node("Loop", ["", "", "x"], ["z"], body=plain_body()), node("Relu", ["z"])]),
+        "its body takes",
+    ),
+    "more outputs than it has": (
+        model([node("Relu", ["x"], ["a", "b"]), node("Add", ["a", "b"])]),
+        "gives 'b', which is more than it has to give",
+    ),
+    "places of lengths": (
+        model([node("Shape", ["x"], ["s"]), node("Gather", ["s"], ["n"]), node("Expand", ["x", "n"])]),
+        "Gather has no input 1",
+    ),
+    "an operand that is left out": (
+        model([node("Mul", ["x", "c"])], [helper.make_tensor("c", TensorProto.COMPLEX128, [1], [1 + 2j])]),
+        "c is read, but left out",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "word"), WHOLE.values(), ids=WHOLE)
+def test_what_stays_whole(content: bytes, word: str, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(content)
+    plan = wexport.export(tmp_path / "m.onnx", tmp_path / "out")
+    assert any(word in text for text in plan.warnings), plan.warnings
+
+
+def test_more_parts_than_the_split_says(tmp_path: Path) -> None:
+    """ONNX' own shape inference reads past its list of lengths here, which ends the process."""
+    proto = onnx.ModelProto.FromString(
+        model([node("Split", ["x"], list("abcd"), axis=1, num_outputs=2), node("Relu", ["d"])])
+    )
+    proto.opset_import[0].version = 18
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    assert wexport.export(tmp_path / "m.onnx", tmp_path / "out").tensors == ()
+
+
 def attempt(path: Path, out: Path, seconds: float = 10.0) -> wexport.Plan | None:
     """Export a model; None where it is refused as it should be."""
     started = time.perf_counter()

@@ -163,13 +163,19 @@ def test_a_module_that_stands_in_both_branches(tmp_path: Path) -> None:
 
 
 def test_an_output_that_has_more_axes_than_the_file_says(tmp_path: Path) -> None:
-    x = f(2, 3, 4)
-    nodes = [node("Shape", "x", "s"), node("Reshape", "x s", "y")]
-    proto = typed(model(nodes, {"x": x}, ["y"], opsets={"": 12}))
-    proto.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", "m", 4]))
+    """The target is worked out from a value of unknown rank; that it has three lengths is all that is known."""
+    nodes = [
+        node("Reshape", "x s", "r"), node("Shape", "r", "t"), node("Gather", "t first", "n"),
+        node("Concat", "n rest", "target", axis=0), node("Reshape", "r target", "y", "last"),
+    ]  # fmt: skip
+    stored = {"first": np.array([0], I64), "rest": np.array([1, -1], I64)}
+    inputs = {"x": f(6, 4), "s": np.array([2, 3, 4], I64)}
+    proto = typed(model(nodes, inputs, ["y"], stored, {"": 12}))
+    proto.graph.input[1].CopyFrom(helper.make_tensor_value_info("s", TensorProto.INT64, ["rank"]))
     proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, "k"]))
     with exported(proto, tmp_path) as bundle:
-        assert_close(computed(bundle, [x]), [x])
+        (found,) = computed(bundle, list(inputs.values()))
+        assert_close([found], [inputs["x"].reshape(2, 1, 12)])
 
 
 @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "Hardmax"])
