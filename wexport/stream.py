@@ -65,11 +65,8 @@ def move(array: Array, views: Sequence[View], sinks: Sequence[Sink]) -> None:
                 sink(_flat(strided(flat, View(block.shape, block.strides, place)), piece))
         else:
             for view, sink in zip(views, sinks, strict=True):
-                sink(
-                    _flat(
-                        _gathered(array, View(block.shape, block.strides, block.offset + view.offset), stretch), piece
-                    )
-                )
+                part = View(block.shape, block.strides, block.offset + view.offset)
+                sink(gather(array, part, stretch, piece))
 
 
 def blocks(view: View, limit: int) -> Iterator[View]:
@@ -88,10 +85,9 @@ def blocks(view: View, limit: int) -> Iterator[View]:
         yield view.narrow(0, i, min(rows, view.shape[0] - i))
 
 
-def gather(array: Array, view: View) -> NDArray[Any]:
-    """The elements of a view, flat; where they lie far apart, read piece by piece."""
-    dtype = dtypes.mover(array.dtype)
-    return _flat(_gathered(array, view, _Space(dtype)), _Space(dtype))
+def gather(array: Array, view: View, stretch: _Space, piece: _Space) -> NDArray[Any]:
+    """The elements of a view, flat, in these spaces; where they lie far apart, read piece by piece."""
+    return _flat(_gathered(array, view, stretch), piece)
 
 
 def _is_turned(view: View) -> bool:

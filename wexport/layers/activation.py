@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from wexport.features import Value, axis_names
 from wexport.layers.keras import Keras, Ruling, Shapes, Slot, Stored, keras, plain, rule
-from wexport.layers.numerics import FUNCTIONS, apply, softplus
+from wexport.layers.numerics import FUNCTIONS, softplus
 from wexport.layers.registry import ACTIVATION, BOOL, INTS, Flow, computes, equations, flow, kind
 from wexport.layers.step import Step, Terms
 from wexport.layout import Rule
@@ -263,8 +263,3 @@ def _compute_srelu(step: Step) -> Array:
         np.minimum(np.maximum(d, 0) + lower, width) if step.attributes["left_bounded"] else np.clip(d, 0, width) + lower
     )
     return _spread(step, "left_threshold") + middle + _spread(step, "right_slope") * np.maximum(d - width, 0)
-
-
-def activated(found: Json, x: Array) -> Array:
-    """An activation applied (for rooms that hold several)."""
-    return apply(found, x)

@@ -54,11 +54,7 @@ def _batch(node: Node) -> Lowered:
 
 @onnx("LayerNormalization")
 def _layer(node: Node) -> Lowered:
-    x = node.need(0)
-    axis = int(node.get("axis", -1))
-    n = -axis if axis < 0 else x.rank - axis
-    if not 1 <= n <= MOST_AXES or (axis >= 0 and x.rank < 0):
-        raise UnclearError("LayerNormalization: the rank of its input is not known")
+    x, n = node.need(0), _normalized(node)
     own, args = _affine([("scale", node.operand(1)), ("offset", node.operand(2))], _words(n))
     attributes: dict[str, Json] = {"axis": list(range(-n, 0)), "epsilon": float(node.get("epsilon", 1e-5))}
     attributes["centered"] = True
@@ -68,6 +64,19 @@ def _layer(node: Node) -> Lowered:
 MOST_AXES = 32  # that any array has
 
 
+def _normalized(node: Node) -> int:
+    """How many of the last axes are normalized together.
+
+    Raises:
+        UnclearError: the axes are counted from the front, and the input's rank is not known.
+    """
+    axis, rank = int(node.get("axis", -1)), node.need(0).rank
+    n = -axis if axis < 0 else rank - axis
+    if not 1 <= n <= MOST_AXES or (axis >= 0 and rank < 0):
+        raise UnclearError(f"{node.op} from axis {axis} on, of an input that has no such axis or an unknown rank")
+    return n
+
+
 def _words(n: int) -> list[str]:
     return ["channel"] if n == 1 else [f"axis_{i + 1}" for i in range(n)]
 
@@ -75,11 +84,7 @@ def _words(n: int) -> list[str]:
 @onnx("RMSNormalization", "SimplifiedLayerNormalization")
 @onnx("SimplifiedLayerNormalization", domain="com.microsoft")
 def _rms(node: Node) -> Lowered:
-    x = node.need(0)
-    axis = int(node.get("axis", -1))
-    n = -axis if axis < 0 else x.rank - axis
-    if not 1 <= n <= MOST_AXES or (axis >= 0 and x.rank < 0):
-        raise UnclearError("RMSNormalization: the rank of its input is not known")
+    x, n = node.need(0), _normalized(node)
     own, args = _affine([("scale", node.operand(1))], _words(n))
     attributes = {"axis": list(range(-n, 0)), "epsilon": float(node.get("epsilon", 1e-5))}
     return Lowered("rms_norm", attributes, {"x": x, **args}, own)
