@@ -28,7 +28,7 @@ the main job needs no verb:
   wexport show out/                          what is in it; a model file can be shown, too
   wexport show out/ lstm_1.forget.recurrent  one tensor's numbers and a picture
   wexport explain out/ lstm_1                equations, tensors, and the slice of get_weights() that each one is
-  wexport verify out/                        schema and checksums
+  wexport verify out/ model.h5               schema, checksums, every byte of the model accounted for
 
 `wexport VERB --help` says more. Exit codes: 0 done, 1 different, 2 trouble.
 """
@@ -137,8 +137,10 @@ def _parser() -> argparse.ArgumentParser:
     explain = verb("explain", _explain, "print a layer's equations, its tensors and where the source keeps each")
     _subject_arguments(explain)
     explain.add_argument("layer", metavar="LAYER", help="the layer's name")
-    verify = verb("verify", _verify, "check a bundle against the schema and its checksums")
+    verify = verb("verify", _verify, "prove a bundle: schema, checksums, and every byte of the model it came from")
     verify.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
+    verify.add_argument("model", nargs="?", metavar="MODEL", help="the file that it was made from, to compare with")
+    _architecture_argument(verify)
     for each in verbs.choices.values():
         each.add_argument("--json", action="store_true", help="print JSON")
     return parser
@@ -240,7 +242,7 @@ def _verify(args: argparse.Namespace) -> int:
     from wexport.verbs.verify import verify
 
     with _progress("checking") as progress:
-        found = verify(args.bundle, progress=progress)
+        found = verify(args.bundle, args.model, architecture=args.architecture, progress=progress)
     print(report.verified_json(found) if args.json else report.verified(found))
     return 0 if found.ok else 1
 

@@ -129,6 +129,12 @@ class Rule:
         return replace(self, layout=left, target=f"{name}: {_respell(axes, axis, written)}", sizes=sizes)
 
 
+def element_type(dtype: str, steps: Sequence[Step]) -> str:
+    """The type of a tensor's elements, for an array of this type: shorter integers where its bytes hold several."""
+    packed = next((s for s in steps if isinstance(s, Packed) and s.axis is not None), None)
+    return dtype if packed is None else f"{'int' if packed.signed else 'uint'}{packed.bits}"
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """One tensor of a rule: its name below the layer, its axes and where its elements lie.

@@ -188,6 +188,11 @@ class Model:
     constants: tuple[Constant, ...] = ()
     attentions: tuple[tuple[str, str, str], ...] = ()
 
+    def arrays(self) -> dict[str, Array]:
+        """Every weight and constant, by its key."""
+        found = {w.array.key: w.array for layer in self.layers for w in layer.weights}
+        return found | {c.array.key: c.array for c in self.constants}
+
     def close(self) -> None:
         """Close the files that the arrays are read from."""
         for file in self.files:

@@ -20,7 +20,7 @@ from wexport.errors import LayoutError, PlanError
 from wexport.features import Value
 from wexport.layers import KINDS
 from wexport.layers.step import Terms
-from wexport.layout import Leaf, Packed, Piece, Refold, Rule, axis_sizes, expand, parse_side
+from wexport.layout import Leaf, Piece, Refold, Rule, axis_sizes, element_type, expand, parse_side
 from wexport.lineage import Lineage, trace
 from wexport.model import Array, Json, Layer, LeftOut, Model, Weight, every, unpacking
 from wexport.names import Names, label_rank, role_rank, tensor_name, unique
@@ -278,8 +278,7 @@ class _Planner:
         if name != wanted:
             self.warnings.append(f"{wanted}: two tensors have this name; the later one is called {name}")
         self.names.add(name)
-        packed = next((s for s in rule.steps if isinstance(s, Packed) and s.axis is not None), None)
-        dtype = array.dtype if packed is None else f"{'int' if packed.signed else 'uint'}{packed.bits}"
+        dtype = element_type(array.dtype, rule.steps)
         stored_as = None if dtypes.held_as(dtype) == dtype else dtype
         code, axes, at = dtypes.code(dtype), piece.axes, piece.at
         role = "constant" if layer is None else piece.role

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # a verb need not load the others
     from wexport.verbs.show import Numbers
     from wexport.verbs.verify import Verification
 
+_FIRST = 20  # differences that are shown
 _STATS = ("min", "max", "mean", "std", "l2", "zeros", "nonfinite")
 
 
@@ -247,15 +248,24 @@ def _named(value: str, values: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def verified(found: Verification) -> str:
-    """The proof, or everything that is wrong."""
+    """The proof, or the first of all that is wrong."""
     size = f"{_count(found.tensors, 'tensor')}, {_count(found.parameters, 'parameter')}, {_bytes(found.bytes)}"
-    if found.ok:
-        proof = "the manifest fits the schema and the data, every checksum holds"
-        return printable_lines([f"{found.path}: good; {size}: {proof}", f"fingerprint {found.fingerprint}"])
-    wrong = _count(len(found.differences), "difference")
-    return printable_lines([f"{found.path}: {wrong} in {size}", *(f"  {text}" for text in found.differences)])
+    if not found.ok:
+        wrong = _count(len(found.differences), "difference")
+        lines = [f"  {text}" for text in found.differences[:_FIRST]]
+        if rest := len(found.differences) - _FIRST:
+            lines += [f"  ... and {rest:,} more; --json lists all"] if rest > 0 else []
+        return printable_lines([f"{found.path}: {wrong} in {size}", *lines])
+    arrays = f"{_count(found.weights, 'weight')} and {_count(found.constants, 'constant')}"
+    lines = [
+        f"{found.path}: good; {size}: the manifest fits the schema and the data, every checksum holds",
+        f"{arrays} of the source: every element is in one tensor, {_count(found.left_out, 'array')} left out",
+    ]
+    if found.model is not None:
+        lines.append(f"{found.model}: {arrays} put together again, {_bytes(found.compared)}: equal, byte for byte")
+    return printable_lines([*lines, f"fingerprint {found.fingerprint}"])
 
 
 def verified_json(found: Verification) -> str:
     """The same."""
-    return _json({"ok": found.ok, **asdict(found), "path": str(found.path)})
+    return _json({"ok": found.ok, **asdict(found), "path": str(found.path), "model": found.model and str(found.model)})

@@ -55,7 +55,7 @@ def move(array: Array, views: Sequence[View], sinks: Sequence[Sink]) -> None:
     if turned and isinstance(array.storage, FileRange):
         array.storage.expect()  # it is read in many short pieces, which a disk serves slowly
     low, high = min(v.offset for v in views), max(v.offset for v in views)
-    stretch, piece = _Space(dtype), _Space(dtype)
+    stretch, piece = Space(dtype), Space(dtype)
     for block in blocks(View(first.shape, first.strides), limit):
         start, stop = block.span[0] + low, block.span[1] + high
         if _worth(stop - start, block.size * len(views), dtype):
@@ -85,7 +85,7 @@ def blocks(view: View, limit: int) -> Iterator[View]:
         yield view.narrow(0, i, min(rows, view.shape[0] - i))
 
 
-def gather(array: Array, view: View, stretch: _Space, piece: _Space) -> NDArray[Any]:
+def gather(array: Array, view: View, stretch: Space, piece: Space) -> NDArray[Any]:
     """The elements of a view, flat, in these spaces; where they lie far apart, read piece by piece."""
     return _flat(_gathered(array, view, stretch), piece)
 
@@ -96,7 +96,7 @@ def _is_turned(view: View) -> bool:
     return steps != sorted(steps, reverse=True)
 
 
-def _gathered(array: Array, view: View, space: _Space) -> NDArray[Any]:
+def _gathered(array: Array, view: View, space: Space) -> NDArray[Any]:
     """The elements of a view, read in the order in which they are stored."""
     order = tuple(sorted(range(len(view.shape)), key=lambda i: -abs(view.strides[i])))
     stored = view.permute(order)
@@ -137,7 +137,7 @@ def _worth(stretch: int, wanted: int, dtype: np.dtype[Any]) -> bool:
     return stretch <= max(_DENSE * wanted, _SMALL // dtype.itemsize)
 
 
-class _Space:
+class Space:
     """Memory that is used again for every block: fresh pages cost as much as the copying does."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
@@ -155,7 +155,7 @@ def _read(array: Array, start: int, flat: NDArray[Any]) -> NDArray[Any]:
     return flat
 
 
-def _flat(block: NDArray[Any], space: _Space) -> NDArray[Any]:
+def _flat(block: NDArray[Any], space: Space) -> NDArray[Any]:
     """A block's elements in C order, where they lie or in the space."""
     if block.flags.c_contiguous:
         return block.reshape(-1)

@@ -8,11 +8,13 @@ The entry is enough to find every tensor's elements in the array, and so to put 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from wexport import dtypes
 from wexport.errors import BundleError, LayoutError
-from wexport.layout import Flip, Leaf, Packed, Piece, Refold, Rule, Step, expand
+from wexport.layout import Flip, Leaf, Packed, Piece, Refold, Rule, Step, element_type, expand
 from wexport.model import Json
 from wexport.planning import Stored
 from wexport.view import c_strides
@@ -46,19 +48,43 @@ def pieces(key: str, item: Mapping[str, Json]) -> list[Piece]:
     """
     if "copy_of" in item or "constant" in item:
         return []
-    try:
+    with _reading(key):
         rule = Rule(
             item["layout"],
             item["as"],
             {axis: tuple(labels) for axis, labels in item.get("labels", {}).items()},
             dict(item.get("at", {})),
             dict(item["sizes"]),
-            tuple(_read_step(step) for step in item.get("steps", [])),
+            _steps(item),
         )
-        leaves = {axis: _read_segments(axis, parts) for axis, parts in item.get("segments", {}).items()}
-        return expand(rule, tuple(item["shape"]), leaves)
+        return expand(rule, tuple(item["shape"]), leaves(key, item))
+
+
+def leaves(key: str, item: Mapping[str, Json]) -> dict[str, tuple[Leaf, ...]]:
+    """The parts of each axis that is split.
+
+    Raises:
+        BundleError: the entry makes no sense.
+    """
+    with _reading(key):
+        return {axis: _read_segments(axis, parts) for axis, parts in item.get("segments", {}).items()}
+
+
+def tensor_type(item: Mapping[str, Json]) -> str:
+    """The safetensors type of the tensors that an array is taken apart into."""
+    return dtypes.code(element_type(item["dtype"], _steps(item)))
+
+
+@contextmanager
+def _reading(key: str) -> Iterator[None]:
+    try:
+        yield
     except (LayoutError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"weight {key!r}: its entry cannot be read: {error}; export again") from error
+
+
+def _steps(item: Mapping[str, Json]) -> tuple[Step, ...]:
+    return tuple(_read_step(step) for step in item.get("steps", []))
 
 
 def _segments(leaves: Sequence[Leaf]) -> list[Json]:

@@ -1,31 +1,45 @@
-"""A bundle checked against itself: the published schema, the header, every checksum."""
+"""The proof of a bundle: of itself (schema, checksums, each element once), and against the model that it came from."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from wexport.bundle import Bundle, fingerprint
+from wexport.compare import Comparison, compare
+from wexport.errors import BundleError
 from wexport.manifest import VERSION
+from wexport.readers import open_model
+from wexport.rebuild import Rebuilder, counted
 from wexport.schema import violations
 from wexport.storage import FileRange
 from wexport.work import run_all
 
 _BLOCK = 1 << 20
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was checked, in numbers, and all that was found wrong; no `differences` is the proof."""
+    """What was checked, in numbers, and all that was found wrong; no `differences` is the proof.
+
+    `weights`, `constants` and `left_out` are the arrays that the source stores; `model` is the file that they were
+    compared with, `compared` their bytes.
+    """
 
     path: Path
     tensors: int
     bytes: int
     parameters: int
     fingerprint: str
+    weights: int
+    constants: int
+    left_out: int
+    model: Path | None
+    compared: int
     differences: tuple[str, ...]
 
     @property
@@ -34,25 +48,78 @@ class Verification:
         return not self.differences
 
 
-def verify(path: str | os.PathLike[str], *, progress: Callable[[int], None] = lambda size: None) -> Verification:
-    """Check a bundle: its manifest against the schema, its data against the manifest's checksums.
+def verify(
+    path: str | os.PathLike[str],
+    model: str | os.PathLike[str] | None = None,
+    *,
+    architecture: str | os.PathLike[str] | None = None,
+    progress: Progress = lambda size: None,
+) -> Verification:
+    """Check a bundle: its manifest against the schema, its data against the checksums, its rules against its tensors.
 
     Args:
         path: the bundle's folder.
+        model: the file that it was made from: each array of it is put together from the bundle, and compared.
+        architecture: as for `export`.
         progress: called with the number of bytes checked, from several threads.
 
     Raises:
         BundleError: it is no bundle, or so damaged that it cannot be read.
+        SourceError: the model file cannot be read.
     """
     with Bundle(path) as bundle:
         size = sum(found.size for found in bundle.ranges.values())
         wrong = [f"manifest: {text}" for text in violations(bundle.manifest)]
+        compared = None
         if not wrong:  # a manifest of another form cannot be asked for its checksums
             wrong = [*_header(bundle), *_checksums(bundle, size, progress)]
-        model = bundle.manifest["model"]
-        return Verification(
-            bundle.path, len(bundle), size, model.get("parameters", 0), model.get("fingerprint", ""), tuple(wrong)
-        )
+            broken, compared = _rules(bundle, model, architecture, progress)
+            wrong += broken
+        return _verification(bundle, size, Path(model) if model is not None else None, compared, wrong)
+
+
+def _verification(
+    bundle: Bundle, size: int, model: Path | None, compared: Comparison | None, wrong: Sequence[str]
+) -> Verification:
+    about = bundle.manifest["model"]
+    weights, constants = counted(bundle)
+    return Verification(
+        path=bundle.path,
+        tensors=len(bundle),
+        bytes=size,
+        parameters=about.get("parameters", 0),
+        fingerprint=about.get("fingerprint", ""),
+        weights=weights,
+        constants=constants,
+        left_out=len(bundle.manifest["left_out"]),
+        model=model,
+        compared=compared.bytes if compared else 0,
+        differences=tuple(wrong),
+    )
+
+
+def _rules(
+    bundle: Bundle, model: str | os.PathLike[str] | None, architecture: str | os.PathLike[str] | None, progress: Progress
+) -> tuple[list[str], Comparison | None]:
+    """Whether each element of a stored array is in one tensor, and is that element of the model."""
+    wrong = []
+    try:
+        rebuilder = Rebuilder(bundle)
+        for key in rebuilder.weights:
+            try:
+                rebuilder.find(key)
+            except BundleError as error:
+                wrong.append(str(error))
+    except BundleError as error:
+        wrong.append(str(error))
+    if model is None or wrong:
+        return wrong, None
+    opened = open_model(Path(model), Path(architecture) if architecture is not None else None)
+    try:
+        found = compare(rebuilder, opened, progress)
+        return list(found.lines()), found
+    finally:
+        opened.close()
 
 
 def _header(bundle: Bundle) -> list[str]:
