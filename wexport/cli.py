@@ -29,6 +29,7 @@ the main job needs no verb:
   wexport show out/ lstm_1.forget.recurrent  one tensor's numbers and a picture
   wexport explain out/ lstm_1                equations, tensors, and the slice of get_weights() that each one is
   wexport verify out/ model.h5               schema, checksums, every byte of the model accounted for
+  wexport restore out/ --into model.h5 -o new.h5   the tensors, edited or not, in a copy of the model file
 
 `wexport VERB --help` says more. Exit codes: 0 done, 1 different, 2 trouble.
 """
@@ -101,7 +102,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = _parser()
-    verbs = ("export", "show", "explain", "verify")
+    verbs = ("export", "show", "explain", "verify", "restore")
     words = list(argv)
     if not words:
         parser.print_help()
@@ -141,6 +142,15 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
     verify.add_argument("model", nargs="?", metavar="MODEL", help="the file that it was made from, to compare with")
     _architecture_argument(verify)
+    text = "take over tensors that were edited: new checksums and statistics, and a list of what changed"
+    verify.add_argument("--update", action="store_true", help=text)
+    restore = verb("restore", _restore, "put a bundle's tensors, edited or not, back into a copy of the model file")
+    restore.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
+    restore.add_argument("--into", metavar="MODEL", help="the file that the bundle was made from; it is not changed")
+    out = "the copy to write; without --into, an .npz file with the arrays of get_weights()"
+    restore.add_argument("-o", "--out", metavar="NEW", required=True, help=out)
+    restore.add_argument("--force", action="store_true", help="replace what is at NEW")
+    _architecture_argument(restore)
     for each in verbs.choices.values():
         each.add_argument("--json", action="store_true", help="print JSON")
     return parser
@@ -239,12 +249,45 @@ def _explain(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     from wexport import report
+
+    if args.update:
+        return _update(args)
     from wexport.verbs.verify import verify
 
     with _progress("checking") as progress:
         found = verify(args.bundle, args.model, architecture=args.architecture, progress=progress)
     print(report.verified_json(found) if args.json else report.verified(found))
     return 0 if found.ok else 1
+
+
+def _update(args: argparse.Namespace) -> int:
+    from wexport import report
+    from wexport.errors import UsageError
+    from wexport.verbs.update import update
+
+    if args.model is not None:
+        raise UsageError(f"{args.model}: --update takes the bundle as it is; compare with a model in a call of its own")
+    with _progress("writing") as progress:
+        found = update(args.bundle, progress=progress)
+    print(report.updated_json(found) if args.json else report.updated(found))
+    return 0
+
+
+def _restore(args: argparse.Namespace) -> int:
+    from wexport import report
+    from wexport.verbs.restore import restore
+
+    with _progress("restoring") as progress:
+        found = restore(
+            args.bundle,
+            args.out,
+            into=args.into,
+            architecture=args.architecture,
+            force=args.force,
+            progress=progress,
+        )
+    print(report.restored_json(found) if args.json else report.restored(found))
+    return 0
 
 
 def _warn(warnings: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ Progress = Callable[[int], None]
 
 @dataclass(slots=True)
 class Comparison:
-    """What was found: arrays that are not the same in both, and in each of them the tensors with the differing elements.
+    """What was found: arrays that are not the same in both, and the tensors in which they differ.
 
     `missing` are arrays of one side only, `unfit` those of another shape or type, both with the reason; `edited` gives
     for each array the number of differing elements by tensor, "" standing for a part that is nobody's.

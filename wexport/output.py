@@ -43,6 +43,42 @@ def folder(path: Path, force: bool, sources: Sequence[Path] = ()) -> Iterator[Pa
                 parent.rmdir()
 
 
+@contextmanager
+def beside(path: Path, force: bool, sources: Sequence[Path] = ()) -> Iterator[Path]:
+    """A new folder to write into, whose members take their places beside `path` when the block ends well.
+
+    `path` itself is one of them: a file or a folder of its name. No member replaces a source.
+
+    Args:
+        path: where the chief member shall be.
+        force: replace what is there.
+        sources: files that are being read.
+
+    Raises:
+        OutputError: something is there already, or the place cannot be written to.
+    """
+    place = Path(os.path.abspath(path))
+    _check(path, place, force, sources)
+    stage = place.with_name(f".{place.name}.{os.getpid()}.part")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        stage.mkdir()
+        yield stage
+        members = sorted((m for m in stage.rglob("*") if not m.is_dir()), key=lambda m: m.name == place.name)
+        if (stage / place.name).is_dir():
+            members = [stage / place.name]
+        targets = [place.parent / member.relative_to(stage) for member in members]
+        for target in targets:
+            _check(path if target == place else target, target, force, sources)
+        for member, target in zip(members, targets, strict=True):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _replace(member, target)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from error
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
 def _check(path: Path, place: Path, force: bool, sources: Sequence[Path]) -> None:
     if not os.path.lexists(place):
         return

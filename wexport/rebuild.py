@@ -25,7 +25,7 @@ from wexport.view import Unpack, View, c_strides, strided
 from wexport.weights import leaves, pieces, tensor_type
 
 BLOCK_BYTES = 8 << 20
-_ZEROS = 1 << 20  # elements that nobody stores; more only where the bundle itself is large
+_FEW = 1 << 20  # elements that an axis has, or that nobody stores; more only where the bundle itself is large
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,6 @@ class Rebuilt:
     def __init__(self, dtype: str, size: int, shares: Sequence[Share]) -> None:
         self.size, self._shares = size, shares
         self._dtype = dtypes.mover(dtype)
-        self._spaces = Space(self._dtype), Space(self._dtype)
         self._whole: memoryview | None = None
 
     def read_into(self, buffer: memoryview, start: int) -> None:
@@ -52,23 +51,16 @@ class Rebuilt:
             if self._whole is None:
                 self._whole = memoryview(self._put()).cast("B")
             buffer[:] = self._whole[start : start + len(buffer)]
+            if start + len(buffer) == self.size:
+                self._whole = None
             return
         flat = np.frombuffer(buffer, self._dtype)
         low = start // self._dtype.itemsize
+        spaces = Space(self._dtype), Space(self._dtype)
         for share in self._shares:
             for part, corner in inside(share.view, low, low + flat.size):
-                self._copy(share, part, corner, flat, low)
-
-    def _copy(self, share: Share, part: View, corner: tuple[int, ...], flat: NDArray[Any], low: int) -> None:
-        """Copy a block of a tensor, in the order in which the array stores it."""
-        order = tuple(sorted(range(len(part.shape)), key=lambda i: -abs(part.strides[i])))
-        to = strided(flat, View(part.shape, part.strides, part.offset - low).permute(order))
-        if share.tensor is None:
-            to[...] = 0
-            return
-        steps = c_strides(share.view.shape)
-        block = View(part.shape, steps, sum(i * s for i, s in zip(corner, steps, strict=True)))
-        to[...] = gather(share.tensor, block.permute(order), *self._spaces).reshape(to.shape)
+                to = strided(flat, View(part.shape, part.strides, part.offset - low))
+                _copy(share, part, corner, to, spaces)
 
     def _put(self) -> NDArray[Any]:
         flat = np.zeros(self.size // self._dtype.itemsize, self._dtype)
@@ -79,8 +71,20 @@ class Rebuilt:
             share.view.put(data, flat)
             if isinstance(share.view.of, Unpack) and (share.view.take(flat).view(data.dtype).reshape(-1) != data).any():
                 bits = f"{'' if share.view.of.signed else 'u'}int{share.view.of.bits}"
-                raise UsageError(f"{share.name}: has a number that {bits}, the type that the source stores, cannot hold")
+                raise UsageError(f"{share.name}: has a number that does not fit {bits}, the type in the source")
         return flat
+
+
+def _copy(share: Share, part: View, corner: tuple[int, ...], to: NDArray[Any], spaces: tuple[Space, Space]) -> None:
+    """Copy a block of a tensor, in the order in which the array stores it."""
+    if share.tensor is None:
+        to[...] = 0
+        return
+    order = tuple(sorted(range(to.ndim), key=lambda i: -abs(part.strides[i])))
+    steps = c_strides(share.view.shape)
+    block = View(part.shape, steps, sum(i * s for i, s in zip(corner, steps, strict=True)))
+    stored = to.transpose(order)
+    stored[...] = gather(share.tensor, block.permute(order), *spaces).reshape(stored.shape)
 
 
 def inside(view: View, low: int, high: int) -> Iterator[tuple[View, tuple[int, ...]]]:
@@ -115,7 +119,7 @@ class Rebuilder:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self.weights: Mapping[str, Mapping[str, Any]] = bundle.manifest["weights"]
-        self._most_zeros = _ZEROS + sum(found.size for found in bundle.ranges.values())
+        self._most = _FEW + sum(found.size for found in bundle.ranges.values())
         self._tensors: dict[str, dict[Any, str]] = {}
         for name, item in bundle.manifest["tensors"].items():
             own = self._tensors.setdefault(item["weight"], {})
@@ -155,12 +159,12 @@ class Rebuilder:
         item = self.weights[key]
         left = dict(self._tensors.get(key, {}))
         _check_count(key, item, len(self.bundle) + len(self.weights))
-        _check_tiles(key, item)
+        _check_tiles(key, item, self._most)
         shares = [self._share(key, item, piece, left) for piece in pieces(key, item)]
         if left:
             name = next(iter(left.values()))
             raise BundleError(f"{name}: has a place that the layout of {key!r} does not have; export again")
-        if (zeros := sum(s.view.size for s in shares if s.tensor is None)) > self._most_zeros:
+        if (zeros := sum(s.view.size for s in shares if s.tensor is None)) > self._most:
             raise BundleError(f"{key}: has {zeros:,} elements that are said to be zero; that is refused: export again")
         return shares
 
@@ -171,14 +175,12 @@ class Rebuilder:
                 raise BundleError(f"{key}: no tensor of the bundle holds its part {piece.name!r}; export again")
             return Share(piece.view, None, None)
         stated = self.bundle.manifest["tensors"][name]
-        wanted = [list(piece.shape), tensor_type(item), piece.axes]
-        if [stated["shape"], stated["dtype"], stated["axes"]] != wanted:
+        found, code = f"{stated['dtype']} {stated['shape']} ({stated['axes']})", tensor_type(item)
+        if found != (wanted := f"{code} {list(piece.shape)} ({piece.axes})"):
             raise BundleError(
-                f"{name}: is {stated['dtype']} {stated['shape']} ({stated['axes']}), its place in {key!r} is "
-                f"{wanted[1]} {wanted[0]} ({wanted[2]}); give the tensor back its shape and type"
+                f"{name}: is {found}, its place in {key!r} is {wanted}; give the tensor back its shape and type"
             )
-        shape = tuple(stated["shape"])
-        return Share(piece.view, name, Array(name, shape, dtypes.name_of(wanted[1]) or "", self.bundle.ranges[name]))
+        return Share(piece.view, name, Array(name, piece.shape, dtypes.name_of(code) or "", self.bundle.ranges[name]))
 
     def _zeros(self, key: str) -> list[str]:
         """The roles that are not stored because they are all zero, of the array's layers; of any, if all of it is."""
@@ -206,21 +208,24 @@ def _check_count(key: str, item: Mapping[str, Any], most: int) -> None:
         raise BundleError(f"{key}: its labels name more tensors than the bundle has; export again")
 
 
-def _check_tiles(key: str, item: Mapping[str, Any]) -> None:
+def _check_tiles(key: str, item: Mapping[str, Any], most: int) -> None:
     """The rule's axes are a bijection; so the parts of a split axis need only be all of that axis, each place once."""
     for axis, parts in leaves(key, item).items():
         size = item.get("sizes", {}).get(axis)
         total = sum(leaf.size for leaf in parts)
-        places = [_places(leaf, total) for leaf in parts]
-        if total != size or any(p is None for p in places) or len(np.unique(np.concatenate(places))) != total:
+        fits = total == size and total <= most and all(_inside_axis(leaf, total) for leaf in parts)
+        if not fits or len(np.unique(np.concatenate([_places(leaf, total) for leaf in parts]))) != total:
             raise BundleError(f"{key}: the parts of its axis {axis!r} do not cover each place once; export again")
 
 
-def _places(leaf: Leaf, size: int) -> Any:
-    """The places of an axis that a part holds; None if one lies outside of it."""
-    view = View(leaf.sizes, leaf.strides, leaf.start)
-    low, high = view.span
-    return None if low < 0 or high > size else strided(np.arange(size), view).reshape(-1)
+def _inside_axis(leaf: Leaf, size: int) -> bool:
+    low, high = View(leaf.sizes, leaf.strides, leaf.start).span
+    return low >= 0 and high <= size
+
+
+def _places(leaf: Leaf, size: int) -> NDArray[Any]:
+    """The places of an axis that a part holds."""
+    return strided(np.arange(size), View(leaf.sizes, leaf.strides, leaf.start)).reshape(-1)
 
 
 def _encoded(key: str, value: Any, dtype: str, shape: tuple[int, ...]) -> bytes:

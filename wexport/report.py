@@ -17,7 +17,9 @@ if TYPE_CHECKING:  # a verb need not load the others
     from wexport.planning import Plan
     from wexport.subject import Subject
     from wexport.verbs.explain import Explanation
+    from wexport.verbs.restore import Restored
     from wexport.verbs.show import Numbers
+    from wexport.verbs.update import Updated
     from wexport.verbs.verify import Verification
 
 _FIRST = 20  # differences that are shown
@@ -255,6 +257,8 @@ def verified(found: Verification) -> str:
         lines = [f"  {text}" for text in found.differences[:_FIRST]]
         if rest := len(found.differences) - _FIRST:
             lines += [f"  ... and {rest:,} more; --json lists all"] if rest > 0 else []
+        if any("checksum" in text for text in found.differences):
+            lines.append("if the tensors were edited on purpose: wexport verify --update takes them over")
         return printable_lines([f"{found.path}: {wrong} in {size}", *lines])
     arrays = f"{_count(found.weights, 'weight')} and {_count(found.constants, 'constant')}"
     lines = [
@@ -269,3 +273,45 @@ def verified(found: Verification) -> str:
 def verified_json(found: Verification) -> str:
     """The same."""
     return _json({"ok": found.ok, **asdict(found), "path": str(found.path), "model": found.model and str(found.model)})
+
+
+def updated(found: Updated) -> str:
+    """The tensors that were edited, with their statistics before and after."""
+    if not found.changed:
+        return printable_lines([f"{found.path}: {_count(found.tensors, 'tensor')}; none was edited"])
+    head = f"{found.path}: {len(found.changed):,} of {_count(found.tensors, 'tensor')} edited; new checksums"
+    keys = ("min", "max", "mean", "l2", "nonfinite")
+    rows = []
+    for name, (old, new) in found.changed.items():
+        rows.append([name, *(f"{_number(old.get(k))} -> {_number(new[k])}" for k in keys)])
+    table = _table(rows, ("tensor", *keys), right=range(1, 1 + len(keys)))
+    return f"{printable(head)}\n\n{table}\n\nfingerprint {found.fingerprint}"
+
+
+def updated_json(found: Updated) -> str:
+    """The same."""
+    changed = {name: {"before": old, "after": new} for name, (old, new) in found.changed.items()}
+    about = {"path": str(found.path), "tensors": found.tensors, "fingerprint": found.fingerprint}
+    return _json({**about, "changed": changed})
+
+
+# -- restore -----------------------------------------------------------------------------------------------------------
+
+
+def restored(found: Restored) -> str:
+    """What was written, and which tensors the source has otherwise."""
+    arrays = _count(found.weights, "weight")
+    if found.model is None:
+        return printable_lines([f"{found.path}: {arrays}, {_bytes(found.bytes)}"])
+    constants = f" and {_count(found.constants, 'constant')}" if found.constants else ""
+    head = f"{found.path}: {found.model} with {arrays}{constants} of the bundle, {_bytes(found.bytes)}"
+    if not found.edited:
+        return printable_lines([f"{head}; none differs"])
+    lines = [f"{head}; {_count(len(found.edited), 'tensor')} edited:"]
+    rows = [[name, _count(n, "element")] for name, n in found.edited.items()]
+    return printable_lines(lines) + "\n" + indent(_table(rows), "  ")
+
+
+def restored_json(found: Restored) -> str:
+    """The same."""
+    return _json({**asdict(found), "path": str(found.path), "model": found.model and str(found.model)})

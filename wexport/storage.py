@@ -17,6 +17,8 @@ from typing import Protocol
 
 from wexport.errors import SourceError
 
+_BLOCK = 8 << 20
+
 
 class Storage(Protocol):
     """The bytes of one stored array, in C order."""
@@ -142,3 +144,23 @@ class Bytes:
     def read_into(self, buffer: memoryview, start: int) -> None:
         """Fill the buffer from `start` on."""
         buffer[:] = self.data[start : start + len(buffer)]
+
+
+def copy_into(descriptor: int, offset: int, storage: Storage) -> None:
+    """Write all of a storage's bytes into an open file, from `offset` on."""
+    block = memoryview(bytearray(min(_BLOCK, storage.size)))
+    for start in range(0, storage.size, _BLOCK):
+        part = block[: min(_BLOCK, storage.size - start)]
+        storage.read_into(part, start)
+        write_at(descriptor, part, offset + start)
+
+
+def write_at(descriptor: int, data: memoryview, place: int) -> None:
+    """Write bytes into an open file, from `place` on."""
+    done = 0
+    while done < len(data):
+        if hasattr(os, "pwrite"):
+            done += os.pwrite(descriptor, data[done:], place + done)
+        else:  # systems without positioned writes
+            os.lseek(descriptor, place + done, os.SEEK_SET)
+            done += os.write(descriptor, data[done:])

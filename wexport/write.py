@@ -18,6 +18,7 @@ from wexport.bundle import DATA, INDEX, MANIFEST, fingerprint
 from wexport.manifest import VERSION, dump
 from wexport.model import Array
 from wexport.stats import Stats, scratch
+from wexport.storage import write_at
 from wexport.stream import groups, move
 from wexport.tensorfile import header, shard_names
 from wexport.view import View
@@ -169,14 +170,8 @@ _turn = threading.Lock()  # a file system lets one writer at a time into a file;
 
 
 def _write_at(fd: int, data: memoryview, place: int) -> None:
-    done = 0
     with _turn:
-        while done < len(data):
-            if hasattr(os, "pwrite"):
-                done += os.pwrite(fd, data[done:], place + done)
-            else:  # systems without positioned writes
-                os.lseek(fd, place + done, os.SEEK_SET)
-                done += os.write(fd, data[done:])
+        write_at(fd, data, place)
 
 
 __all__ = ["DATA", "Item", "Progress", "write_bundle"]

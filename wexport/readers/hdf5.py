@@ -199,7 +199,7 @@ class _Walk:
         if kind == 2:
             return self.chunked(source, path, shape, width)
         if kind == 0 and size <= 1 << 16:
-            return Bytes(np.ascontiguousarray(source[()]).tobytes())
+            return Compact(np.ascontiguousarray(source[()]).tobytes(), self.file, path)
         raise ValueError(f"{path!r} is not stored in this file (virtual data)")
 
     def contiguous(self, address: int, path: str, size: int) -> FileRange:
@@ -227,6 +227,14 @@ class _Walk:
         return Chunked(self.file, path, shape, chunk, width, filters, places, fill)
 
 
+@dataclass(frozen=True, slots=True)
+class Compact(Bytes):
+    """An array that is stored in its own header."""
+
+    file: SourceFile
+    path: str
+
+
 class Chunked:
     """An array stored in chunks, decoded one row of chunks at a time (the last row is kept)."""
 
@@ -241,7 +249,7 @@ class Chunked:
         places: dict[tuple[int, ...], tuple[int, int, int]],
         fill: bytes,
     ) -> None:
-        self._file, self._path, self._shape, self._chunk, self._width = file, path, shape, chunk, width
+        self.file, self.path, self._shape, self._chunk, self._width = file, path, shape, chunk, width
         self._filters, self._fill = filters, fill
         self._rows: dict[int, list[tuple[tuple[int, ...], tuple[int, int, int]]]] = {}
         for key, place in places.items():
@@ -278,7 +286,7 @@ class Chunked:
 
     def _unfilter(self, place: tuple[int, int, int]) -> bytes:
         start, size, mask = place
-        data = self._file.read(start, size)
+        data = self.file.read(start, size)
         want = math.prod(self._chunk) * self._width
         for i in reversed(range(len(self._filters))):
             if mask >> i & 1:
@@ -292,14 +300,14 @@ class Chunked:
             else:
                 data = self._checked(data)
         if len(data) != want:
-            raise SourceError(f"{self._file.path}: {self._path}: a chunk holds {len(data)} bytes, expected {want}")
+            raise SourceError(f"{self.file.path}: {self.path}: a chunk holds {len(data)} bytes, expected {want}")
         return data
 
     def _inflate(self, data: bytes, limit: int) -> bytes:
         try:
             return zlib.decompressobj().decompress(data, limit)
         except zlib.error as error:
-            raise SourceError(f"{self._file.path}: {self._path}: a chunk is damaged: {error}") from error
+            raise SourceError(f"{self.file.path}: {self.path}: a chunk is damaged: {error}") from error
 
     def _checked(self, data: bytes) -> bytes:
         body = data[:-4]
@@ -308,7 +316,7 @@ class Chunked:
         found = (int((words * weights % 65535).sum()) % 65535, int(words.sum()) % 65535)
         second, first = np.frombuffer(data[-4:], "<u2")[::-1].astype(int) % 65535
         if found != (second, first):
-            raise SourceError(f"{self._file.path}: {self._path}: a chunk does not fit its checksum; it is damaged")
+            raise SourceError(f"{self.file.path}: {self.path}: a chunk does not fit its checksum; it is damaged")
         return body
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wexport.bundle import Bundle, fingerprint
-from wexport.compare import Comparison, compare
+from wexport.compare import Comparison, Progress, compare
 from wexport.errors import BundleError
 from wexport.manifest import VERSION
 from wexport.readers import open_model
@@ -19,7 +19,7 @@ from wexport.storage import FileRange
 from wexport.work import run_all
 
 _BLOCK = 1 << 20
-Progress = Callable[[int], None]
+Place = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ class Verification:
 
 
 def verify(
-    path: str | os.PathLike[str],
-    model: str | os.PathLike[str] | None = None,
+    path: Place,
+    model: Place | None = None,
     *,
-    architecture: str | os.PathLike[str] | None = None,
+    architecture: Place | None = None,
     progress: Progress = lambda size: None,
 ) -> Verification:
     """Check a bundle: its manifest against the schema, its data against the checksums, its rules against its tensors.
@@ -99,7 +99,10 @@ def _verification(
 
 
 def _rules(
-    bundle: Bundle, model: str | os.PathLike[str] | None, architecture: str | os.PathLike[str] | None, progress: Progress
+    bundle: Bundle,
+    model: Place | None,
+    architecture: Place | None,
+    progress: Progress,
 ) -> tuple[list[str], Comparison | None]:
     """Whether each element of a stored array is in one tensor, and is that element of the model."""
     wrong = []

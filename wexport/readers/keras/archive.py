@@ -22,7 +22,7 @@ from wexport.readers.keras.source import MAX_CONFIG, Source, parse_json
 from wexport.storage import SourceFile
 
 ZIP_MAGIC = b"PK\x03\x04"
-_WEIGHTS = "model.weights.h5"
+WEIGHTS = "model.weights.h5"
 _MAX_RATIO = 1100  # deflate cannot do better than about 1,032 to 1
 
 
@@ -35,12 +35,12 @@ def read_archive(path: Path, file: SourceFile) -> Source:
     try:
         with path.open("rb") as handle, zipfile.ZipFile(handle) as archive:
             members = _members(path, archive)
-            if "config.json" not in members or _WEIGHTS not in members:
+            if "config.json" not in members or WEIGHTS not in members:
                 raise SourceError(_missing(path, members))
             config = parse_json(_text(path, archive, members["config.json"]), f"{path}: config.json")
             version = _version(path, archive, members)
             assets = _assets(path, archive, members)
-            root, files = _weights(path, file, archive, members[_WEIGHTS])
+            root, files = _weights(path, file, archive, members[WEIGHTS])
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise SourceError(f"{path}: the archive is damaged: {reason}") from error
@@ -51,7 +51,7 @@ def _missing(path: Path, members: Mapping[str, object]) -> str:
     if "model.weights.npz" in members:
         return f"{path}: the weights are pickled (model.weights.npz); save the model again with a current Keras"
     has = ", ".join(sorted(members)[:4]) or "nothing"
-    return f"{path}: is a zip archive but no Keras model: expected config.json and {_WEIGHTS}, found {has}"
+    return f"{path}: is a zip archive but no Keras model: expected config.json and {WEIGHTS}, found {has}"
 
 
 def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -96,13 +96,9 @@ def _weights(
     path: Path, file: SourceFile, archive: zipfile.ZipFile, info: zipfile.ZipInfo
 ) -> tuple[Group, tuple[SourceFile, ...]]:
     if info.compress_type == zipfile.ZIP_STORED:
-        header = file.read(info.header_offset, 30)
-        if len(header) < 30 or header[:4] != ZIP_MAGIC:
-            raise SourceError(f"{path}: the archive is damaged: no member where {_WEIGHTS} should be")
-        name_size, extra_size = struct.unpack("<HH", header[26:30])
-        start = info.header_offset + 30 + name_size + extra_size
+        start = member_start(path, file, info)
         if start + info.file_size > file.size or info.file_size != info.compress_size:
-            raise SourceError(f"{path}: {_WEIGHTS} ends beyond the end of the file; it is truncated")
+            raise SourceError(f"{path}: {WEIGHTS} ends beyond the end of the file; it is truncated")
         return read_hdf5(file, start, info.file_size), (file,)
     with tempfile.TemporaryFile() as unpacked:
         with archive.open(info) as member:
@@ -115,13 +111,26 @@ def _weights(
     return read_hdf5(inner), (file, inner)
 
 
+def member_start(path: Path, file: SourceFile, info: zipfile.ZipInfo) -> int:
+    """Where the data of a member begin.
+
+    Raises:
+        SourceError: there is no member.
+    """
+    header = file.read(info.header_offset, 30)
+    if len(header) < 30 or header[:4] != ZIP_MAGIC:
+        raise SourceError(f"{path}: the archive is damaged: no member where {info.filename} should be")
+    name_size, extra_size = struct.unpack("<HH", header[26:30])
+    return int(info.header_offset + 30 + name_size + extra_size)
+
+
 def read_folder(path: Path) -> Source:
     """An archive that lies unpacked in a folder (`save(zipped=False)`).
 
     Raises:
         SourceError: the folder is no such archive.
     """
-    weights, config = path / _WEIGHTS, path / "config.json"
+    weights, config = path / WEIGHTS, path / "config.json"
     if not weights.is_file() or not config.is_file():
         if (path / "saved_model.pb").is_file():
             raise SourceError(

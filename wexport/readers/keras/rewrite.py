@@ -1,0 +1,80 @@
+"""A copy of a Keras file with new bytes for some of its arrays: in every other byte that matters it is the source."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from wexport.model import Model
+from wexport.readers.hdf5 import Chunked, Compact
+from wexport.readers.hdf5_rewrite import rewrite_hdf5
+from wexport.readers.keras.archive import WEIGHTS, member_start
+from wexport.storage import FileRange, SourceFile, Storage
+
+Edits = Sequence[tuple[Storage, Storage]]
+_BLOCK = 1 << 20
+
+
+def rewrite(path: Path, model: Model, changed: Mapping[str, Storage], place: Path, name: str) -> None:
+    """Write the copy; without changes it is the source, bit for bit.
+
+    Args:
+        path: the source: a file, an unpacked archive, or a map of shards.
+        model: what was read from it, still open.
+        changed: new bytes by the arrays' keys.
+        place: a folder, in which the copy is called `name`; shards keep their names.
+
+    Raises:
+        SourceError: an array cannot be written.
+    """
+    target = place / name
+    edits = _by_file(model, changed)
+    if path.is_dir():
+        shutil.copytree(path, target)
+        for own in edits.values():
+            rewrite_hdf5(target / WEIGHTS, 0, own)
+        return
+    shutil.copyfile(path, target)
+    if model.source["format"] == "keras-archive":
+        for file, own in edits.items():
+            _repack(path, target, file, own)
+        return
+    for file in model.files:
+        copied = target if file.path == path else place / file.path.name
+        if copied != target:
+            shutil.copyfile(file.path, copied)
+        rewrite_hdf5(copied, 0, edits.get(file, ()))
+
+
+def _by_file(model: Model, changed: Mapping[str, Storage]) -> dict[SourceFile, Edits]:
+    found: dict[SourceFile, list[tuple[Storage, Storage]]] = {}
+    arrays = model.arrays()
+    for key, new in changed.items():
+        old = arrays[key].storage
+        if isinstance(old, FileRange | Chunked | Compact):  # others have no elements
+            found.setdefault(old.file, []).append((old, new))
+    return dict(found)
+
+
+def _repack(path: Path, target: Path, file: SourceFile, edits: Edits) -> None:
+    """Write an archive anew, its members in their order, each packed as it was."""
+    loose = target.with_name(f"{target.name}.h5")
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(WEIGHTS)
+        with archive.open(info) as member, loose.open("wb") as out:
+            shutil.copyfileobj(member, out, _BLOCK)
+        stored = info.compress_type == zipfile.ZIP_STORED
+        rewrite_hdf5(loose, member_start(path, file, info) if stored else 0, edits)
+        with zipfile.ZipFile(target, "w") as packed:
+            for each in archive.infolist():
+                big = each.file_size >= 1 << 31
+                with (
+                    archive.open(each) if each is not info else loose.open("rb") as source,
+                    packed.open(copy.copy(each), "w", force_zip64=big) as out,
+                ):
+                    shutil.copyfileobj(source, out, _BLOCK)
+            packed.comment = archive.comment
+    loose.unlink()

@@ -1,0 +1,70 @@
+"""A bundle whose tensors were edited, made whole again: new checksums, statistics and fingerprint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wexport import dtypes
+from wexport.bundle import DATA, INDEX, Bundle
+from wexport.errors import BundleError
+from wexport.model import Array
+from wexport.output import beside
+from wexport.rebuild import Rebuilder
+from wexport.schema import violations
+from wexport.view import View
+from wexport.write import Item, Progress, write_bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """What changed: for each edited tensor its statistics before and after."""
+
+    path: Path
+    tensors: int
+    fingerprint: str
+    changed: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]
+
+
+def update(path: str | os.PathLike[str], *, progress: Progress = lambda size: None) -> Updated:
+    """Take over what was edited in a bundle's data: checksums, statistics and the fingerprint are made anew.
+
+    The files are written beside the old ones, then take their places; other files of the folder stay.
+
+    Args:
+        path: the bundle's folder.
+        progress: called with the number of bytes written, from several threads.
+
+    Raises:
+        BundleError: it is no bundle, or more than the elements was edited (names, shapes, types).
+        OutputError: the folder cannot be written to.
+    """
+    with Bundle(path) as bundle:
+        old = bundle.manifest
+        if wrong := violations(old):
+            raise BundleError(f"{bundle.path}: manifest: {wrong[0]}; export again")
+        rebuilder = Rebuilder(bundle)
+        for key in rebuilder.weights:
+            rebuilder.find(key)
+        items = [_item(bundle, name, entry) for name, entry in old["tensors"].items()]
+        shards = max(sum(found.size for found in bundle.ranges.values() if found.file is file) for file in bundle.files)
+        with beside(bundle.path / DATA, True) as place:
+            new = write_bundle(place, old, items, max(1, shards), progress)
+            stale = [file.path for file in bundle.files if not (place / file.path.name).exists()]
+        for file in (*stale, *([bundle.path / INDEX] if len(bundle.files) == 1 else [])):
+            file.unlink(missing_ok=True)
+    changed = {
+        name: (old["stats"].get(name, {}), new["stats"][name])
+        for name, item in new["tensors"].items()
+        if item["sha256"] != old["tensors"][name]["sha256"]
+    }
+    return Updated(bundle.path, len(items), new["model"]["fingerprint"], changed)
+
+
+def _item(bundle: Bundle, name: str, entry: Mapping[str, Any]) -> Item:
+    shape = tuple(entry["shape"])
+    dtype = dtypes.name_of(entry["dtype"]) or "uint8"
+    return Item(name, entry["dtype"], shape, Array(name, shape, dtype, bundle.ranges[name]), View.whole(shape))
