@@ -38,7 +38,8 @@ wexport.export(sys.argv[1], sys.argv[2])
 with wexport.open(sys.argv[2]) as bundle:
     for name in bundle:
         bundle[name]
-wexport.verify(sys.argv[2])
+wexport.verify(sys.argv[2], sys.argv[1])
+wexport.restore(sys.argv[2], sys.argv[2] + "-new", into=sys.argv[1])
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """
 

@@ -76,7 +76,7 @@ def restore(
             with beside(Path(out), force, [Path(into), *sources]) as place:
                 changed = {key: rebuilder.find(key).storage for key in found.edited}
                 name = Path(os.path.abspath(out)).name
-                rewrite(Path(into), model, changed, place, name)
+                rewrite(Path(into), model, changed, place, name, Path(os.path.abspath(out)).parent)
                 _check_written(rebuilder, place / name, architecture, progress)
         finally:
             model.close()
