@@ -18,6 +18,7 @@ import onnx
 from onnx import AttributeProto
 
 from wexport.errors import SourceError
+from wexport.layers import complete  # noqa: F401 - signs all operators in
 from wexport.layers.onnx import ATTRIBUTES
 from wexport.model import Array, LeftOut
 from wexport.names import Names, unique
