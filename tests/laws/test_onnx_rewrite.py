@@ -301,6 +301,14 @@ def test_what_is_written_in_more_bytes_than_it_needs(tmp_path: Path) -> None:
     check(content, tmp_path, 1)
 
 
+def test_raw_data_twice(tmp_path: Path) -> None:
+    def content(seed: int) -> bytes:
+        head = TensorProto(name="t", data_type=1, dims=[3]).SerializeToString()
+        return initializers(head + field(9, b"0123456789ab") + field(9, noise(1, (3,), seed)))
+
+    check(content, tmp_path)
+
+
 def test_only_lengths_around_what_grows_are_written_anew(tmp_path: Path) -> None:
     def content(seed: int) -> bytes:
         def long(length: int) -> bytes:
@@ -347,7 +355,7 @@ def test_numbers_of_constants(count: int, tmp_path: Path) -> None:
 
 
 def test_single_numbers_that_are_not_there_or_there_twice(tmp_path: Path) -> None:
-    """Some writers leave out a zero; of several, the last one counts."""
+    """Some writers leave out a zero; of several, the last one counts; one of another wire type is none."""
 
     def content(seed: int) -> bytes:
         _, _, (one, two) = numbers(1, 2, seed)
@@ -356,6 +364,7 @@ def test_single_numbers_that_are_not_there_or_there_twice(tmp_path: Path) -> Non
         return nodes(
             constant("f", attribute("value_float", 1, b"") + (b"" if first else loose(2, 5, [one]))),
             constant("i", attribute("value_int", 2, b"") + (b"" if first else loose(3, 0, [three]))),
+            constant("s", attribute("value_float", 1, field(2, b"abcd")) + (b"" if first else loose(2, 5, [one]))),
             constant(
                 "f2", attribute("value_float", 1, loose(2, 5, [b"abcd"] * 2)) + (b"" if first else loose(2, 5, [two]))
             ),
