@@ -29,9 +29,26 @@ from wexport.readers.onnx.tensors import (
 )
 from wexport.storage import FileRange, SourceFile, Storage
 
-__all__ = ["Container", "open_container", "read_small"]
+__all__ = ["Container", "Placed", "open_container", "read_small"]
 
-_EXTERNAL = 1  # TensorProto.DataLocation
+EXTERNAL = 1  # TensorProto.DataLocation
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The data of a tensor or an attribute that starts at byte `place` of the model file."""
+
+    storage: Storage
+    place: int
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        return self.storage.size
+
+    def read_into(self, buffer: memoryview, start: int) -> None:
+        """Fill the buffer from `start` on."""
+        self.storage.read_into(buffer, start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +84,19 @@ class Container:
         if tensor.HasField("segment"):
             raise SourceError(f"{where}: is stored in segments, expected whole; export the model again")
         payloads = self._payloads(tensor, where)
-        if tensor.data_location != _EXTERNAL:
-            return Array(key, shape, dtype, stored(payloads, tensor.data_type, shape, where))
+        if tensor.data_location != EXTERNAL:
+            found = stored(payloads, tensor.data_type, shape, where)
+            return Array(key, shape, dtype, self.placed(found, tensor.doc_string))
         if payloads:
             raise SourceError(f"{where}: has data both in the model and beside it; export the model again")
         wanted = dtypes.nbytes(dtype, math.prod(shape))
         entries = ((entry.key, entry.value) for entry in tensor.external_data)
-        return Array(key, shape, dtype, self.external.find(entries, wanted, where))
+        return Array(key, shape, dtype, self.placed(self.external.find(entries, wanted, where), tensor.doc_string))
+
+    def placed(self, storage: Storage, doc_string: str) -> Storage:
+        """The data of a message with this text, which knows where the message is if the skeleton tells."""
+        place = self.skeleton.place(doc_string)
+        return storage if place is None else Placed(storage, place)
 
     def sparse(
         self, tensor: onnx.SparseTensorProto, key: str
@@ -104,15 +127,17 @@ class Container:
         return found | {number: FileRange(self.file, *place) for number, place in cuts.items()}
 
 
-def open_container(path: Path, file: SourceFile) -> Container:
+def open_container(path: Path, file: SourceFile, places: bool = False) -> Container:
     """Read what an ONNX file says, but for its tensors' data; the caller closes the file if this fails.
+
+    With `places` the arrays' data are `Placed`.
 
     Raises:
         SourceError: it is no whole model.
     """
     if not file.size:
         raise SourceError(f"{path}: is empty; expected an ONNX model")
-    bones = skeleton(file, str(path))
+    bones = skeleton(file, str(path), places)
     try:
         proto = onnx.ModelProto.FromString(bones.data)
     except (DecodeError, RecursionError, ValueError) as error:

@@ -38,7 +38,7 @@ class External:
         named = dict(pairs)
         if len(named) != len(pairs):
             raise SourceError(f"{where}: names its external data twice; export the model again")
-        file = self._open(named.get("location", ""), where)
+        file = self.open(named.get("location", ""), where)
         offset, length = (_number(named.get(key), key, where) for key in ("offset", "length"))
         start, size = offset or 0, wanted if length is None else length
         name = file.path.name
@@ -54,8 +54,13 @@ class External:
             )
         return FileRange(file, start, size)
 
-    def _open(self, location: str, where: str) -> SourceFile:
-        parts = _parts(location, where)
+    def open(self, location: str, where: str) -> SourceFile:
+        """The file at a location.
+
+        Raises:
+            SourceError: it lies outside of the folder, or is not there.
+        """
+        parts = parts_of(location, where)
         name = "/".join(parts)
         if name not in self._files:
             try:
@@ -80,7 +85,12 @@ class External:
         return path
 
 
-def _parts(location: str, where: str) -> list[str]:
+def parts_of(location: str, where: str) -> list[str]:
+    """The words of a location, which stays inside of the model's folder.
+
+    Raises:
+        SourceError: it does not.
+    """
     path = PurePosixPath(location)
     bad = path.is_absolute() or ".." in path.parts or "\\" in location or ":" in location or "\0" in location
     if bad or not path.parts:

@@ -18,6 +18,7 @@ import onnx
 from onnx import AttributeProto
 
 from wexport.errors import SourceError
+from wexport.layers import complete  # noqa: F401 - signs all operators in
 from wexport.layers.onnx import ATTRIBUTES
 from wexport.model import Array, LeftOut
 from wexport.names import Names, unique
@@ -269,8 +270,15 @@ class _Reader:
             self._tensor(attribute, value, key)
         else:
             self.found.stored[value] = key
-            self.found.arrays.setdefault(key, _listed(attribute, key))
+            self.found.arrays.setdefault(key, self._listed(attribute, key))
         return Held(value, weight)
+
+    def _listed(self, attribute: AttributeProto, key: str) -> Array:
+        """A list of numbers as an array; protobuf has their bytes in memory."""
+        floats = attribute.type == AttributeProto.FLOATS
+        made = np.asarray(attribute.floats if floats else attribute.ints, "<f4" if floats else "<i8")
+        storage = self.container.placed(Bytes(made.tobytes()), attribute.doc_string)
+        return Array(key, made.shape, "float32" if floats else "int64", storage)
 
     def _constant(self, node: onnx.NodeProto, attributes: Mapping[str, AttributeProto], value: str, keys: str) -> bool:
         """A Constant operator is an array; one with plain numbers is one that this program writes down."""
@@ -285,6 +293,7 @@ class _Reader:
                 number = onnx.TensorProto.FLOAT if "float" in name else onnx.TensorProto.INT64
                 dims = [] if name in {"value_float", "value_int"} else [len(made)]
                 tensor = onnx.helper.make_tensor(value, number, dims, made if dims else [made])
+                tensor.doc_string = attribute.doc_string  # which may tell where it is
                 self._store(tensor, value, f"{keys}{node.output[0]}" if keys else value)
                 return True
         return False
@@ -341,13 +350,6 @@ class _Reader:
                 renamed[source] = outer_name
         rename(ops, renamed)
         return ops
-
-
-def _listed(attribute: AttributeProto, key: str) -> Array:
-    """A list of numbers as an array; protobuf has their bytes in memory."""
-    floats = attribute.type == AttributeProto.FLOATS
-    made = np.asarray(attribute.floats if floats else attribute.ints, "<f4" if floats else "<i8")
-    return Array(key, made.shape, "float32" if floats else "int64", Bytes(made.tobytes()))
 
 
 def _overload(function: onnx.FunctionProto) -> str:

@@ -35,6 +35,16 @@ class Field(NamedTuple):
     end: int
 
 
+def varint(value: int) -> bytes:
+    """A number as the wire has it, seven bits a byte, the lowest first."""
+    data = bytearray()
+    while value > 127:
+        data.append(value & 127 | 128)
+        value >>= 7
+    data.append(value)
+    return bytes(data)
+
+
 class Wire:
     """Bytes in the wire format, read through a window; `name` stands in messages."""
 
