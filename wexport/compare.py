@@ -69,8 +69,10 @@ def compare(rebuilder: Rebuilder, model: Model, progress: Progress) -> Compariso
     found.bytes = sum(arrays[key].nbytes for key in same)
 
     def check(key: str) -> None:
-        if not equal(arrays[key].storage, rebuilder.find(key).storage, progress):
-            found.edited[key] = _differing(rebuilder, key, arrays[key])
+        if equal(arrays[key].storage, rebuilder.find(key).storage, progress):
+            return
+        if counts := _differing(rebuilder, key, arrays[key]):  # what is left of a last byte is no element
+            found.edited[key] = counts
 
     run_all(check, sorted(same, key=lambda key: -arrays[key].nbytes), found.bytes)
     found.edited = {key: found.edited[key] for key in same if key in found.edited}
@@ -101,7 +103,7 @@ def _differing(rebuilder: Rebuilder, key: str, array: Array) -> dict[str, int]:
     for share in rebuilder.shares(key):
         if n := _share_count(array, share):
             counts[share.name or ""] = n
-    return counts or {"": 1}  # a padding bit of the last byte
+    return counts
 
 
 def _count(array: Array, other: Array) -> int:

@@ -37,10 +37,10 @@ def test_damaged_bytes(name: str, data: st.DataObject, tmp_path: Path) -> None:
         content[place : place + size] = patch
     path = tmp_path / model.path.name
     path.write_bytes(content)
-    started = time.perf_counter()
+    started = time.process_time()
     refusal = read(path, model)
     assert refusal is None or one_line(str(refusal))
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
 
 
 def read(path: Path, model: Case) -> wexport.WexportError | None:

@@ -336,12 +336,12 @@ def test_large_data_stay_in_the_file(tmp_path: Path) -> None:
         out.seek(floats, os.SEEK_CUR)
         out.write(after)
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     with SourceFile(path) as file:
         assert is_onnx(file)
         container = open_container(path, file)
         found = [container.array(t, "t") for t in container.proto.graph.initializer]
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert tracemalloc.get_traced_memory()[1] < 2 << 20
     tracemalloc.stop()
     assert [t.storage.size for t in found if isinstance(t, Array)] == [raw, floats]
@@ -354,9 +354,9 @@ def test_many_small_things_are_read_soon(tmp_path: Path) -> None:
     tree = helper.make_node("Tree", [], [], values=[0.5] * 300_000, ids=list(range(300_000)))
     tensors = [numpy_helper.from_array(np.zeros(100, np.float32), f"w{i}") for i in range(10_000)]
     content = helper.make_model(helper.make_graph([*nodes, tree], "g", [], [], tensors)).SerializeToString()
-    started = time.perf_counter()
+    started = time.process_time()
     container = opened(tmp_path / "m.onnx", content)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     with container.file:
         assert len(container.skeleton.cuts) == 10_000
         assert container.proto.graph.node[-1] == tree
@@ -462,6 +462,6 @@ def test_the_look_at_a_file_loads_no_onnx() -> None:
 def test_many_short_rows_of_numbers_are_read_soon(tmp_path: Path) -> None:
     """The skipping of rows must not look far ahead for nothing."""
     content = IR + field(7, field(1, field(5, (b"\x40\1" * 10 + b"\x18\1") * 60_000)))
-    started = time.perf_counter()
+    started = time.process_time()
     opened(tmp_path / "m.onnx", content).close()
-    assert time.perf_counter() - started < 3
+    assert time.process_time() - started < 3

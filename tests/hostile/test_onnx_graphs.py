@@ -351,12 +351,12 @@ def test_more_parts_than_the_split_says(tmp_path: Path) -> None:
 
 def attempt(path: Path, out: Path, seconds: float = 10.0) -> wexport.Plan | None:
     """Export a model; None where it is refused as it should be."""
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         plan = wexport.export(path, out)
     except wexport.WexportError as error:
         plan, text = None, str(error)
-    assert time.perf_counter() - started < seconds
+    assert time.process_time() - started < seconds
     if plan is None:
         assert one_line(text), ascii(text)
         assert len(text) < 2000
@@ -370,11 +370,11 @@ def test_a_long_chain_is_no_deep_one(tmp_path: Path) -> None:
     names = ["x", *(f"v{i}" for i in range(count - 1)), "y"]
     nodes = [node("Relu", [names[i]], [names[i + 1]]) for i in reversed(range(count))]
     (tmp_path / "m.onnx").write_bytes(model(nodes))
-    started = time.perf_counter()
+    started = time.process_time()
     plan = wexport.plan(tmp_path / "m.onnx")
     plan.close()
     assert len(plan.model.calls) == count
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
 
 
 COMMANDS = ["cycle", "dangling input", "function bomb", "short data"]

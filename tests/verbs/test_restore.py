@@ -370,3 +370,20 @@ def test_without_a_model_the_name_must_be_that_of_arrays(exported: Exported, tmp
     with pytest.raises(wexport.UsageError, match=r"--into MODEL"):
         wexport.restore(exported(STOCK).path, tmp_path / "new.h5")
     assert files(tmp_path) == {}
+
+
+def test_what_is_left_of_a_last_byte_is_no_element(tmp_path: Path) -> None:
+    """Three numbers of four bits take two bytes; whatever stands in the last half stays there."""
+    weight = onnx.helper.make_tensor("w", onnx.TensorProto.UINT4, [3], b"\x21\xf3", raw=True)
+    nodes = [onnx.helper.make_node("DequantizeLinear", ["w", "s"], ["y"])]
+    scale = onnx.numpy_helper.from_array(np.float32(0.5), "s")
+    end = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [3])
+    graph = onnx.helper.make_graph(nodes, "g", [], [end], [weight, scale])
+    source = tmp_path / "model.onnx"
+    source.write_bytes(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)]).SerializeToString()
+    )
+    wexport.export(source, tmp_path / "bundle")
+    assert wexport.verify(tmp_path / "bundle", source).differences == ()
+    assert wexport.restore(tmp_path / "bundle", tmp_path / "new.onnx", into=source).edited == {}
+    assert (tmp_path / "new.onnx").read_bytes() == source.read_bytes()
