@@ -25,22 +25,9 @@ def folder(path: Path, force: bool, sources: Sequence[Path] = ()) -> Iterator[Pa
     """
     place = Path(os.path.abspath(path))
     _check(path, place, force, sources)
-    beside = place.with_name(f".{place.name}.{os.getpid()}.part")
-    missing = [p for p in place.parents if not p.exists()]
-    done = False
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        beside.mkdir()
-        yield beside
-        _replace(beside, place)
-        done = True
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        for parent in missing if not done else ():
-            with suppress(OSError):
-                parent.rmdir()
+    with _staged(path, place) as stage:
+        yield stage
+        _replace(stage, place)
 
 
 @contextmanager
@@ -59,10 +46,7 @@ def beside(path: Path, force: bool, sources: Sequence[Path] = ()) -> Iterator[Pa
     """
     place = Path(os.path.abspath(path))
     _check(path, place, force, sources)
-    stage = place.with_name(f".{place.name}.{os.getpid()}.part")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        stage.mkdir()
+    with _staged(path, place) as stage:
         yield stage
         members = sorted((m for m in stage.rglob("*") if not m.is_dir()), key=lambda m: m.name == place.name)
         if (stage / place.name).is_dir():
@@ -73,10 +57,26 @@ def beside(path: Path, force: bool, sources: Sequence[Path] = ()) -> Iterator[Pa
         for member, target in zip(members, targets, strict=True):
             target.parent.mkdir(parents=True, exist_ok=True)
             _replace(member, target)
+
+
+@contextmanager
+def _staged(path: Path, place: Path) -> Iterator[Path]:
+    """A folder beside the place, gone when the block ends; so are the folders above it that were made, if it fails."""
+    stage = place.with_name(f".{place.name}.{os.getpid()}.part")
+    missing = [p for p in place.parents if not p.exists()]
+    done = False
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        stage.mkdir()
+        yield stage
+        done = True
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+        for parent in missing if not done else ():
+            with suppress(OSError):
+                parent.rmdir()
 
 
 def _check(path: Path, place: Path, force: bool, sources: Sequence[Path]) -> None:
