@@ -19,6 +19,7 @@ from wexport.bundle import Bundle
 from wexport.errors import BundleError, UsageError
 from wexport.layout import Leaf, Piece
 from wexport.model import Array
+from wexport.names import tensor_name
 from wexport.storage import Bytes, Storage
 from wexport.stream import Space, gather
 from wexport.view import Unpack, View, c_strides, strided
@@ -180,6 +181,8 @@ class Rebuilder:
             raise BundleError(
                 f"{name}: is {found}, its place in {key!r} is {wanted}; give the tensor back its shape and type"
             )
+        if name.partition("~")[0] != (meant := _name(piece, key, stated["layer"])).partition("~")[0]:
+            raise BundleError(f"{name}: is the part of {key!r} that is called {meant!r}; export again")
         return Share(piece.view, name, Array(name, piece.shape, dtypes.name_of(code) or "", self.bundle.ranges[name]))
 
     def _zeros(self, key: str) -> list[str]:
@@ -187,6 +190,15 @@ class Rebuilder:
         stated, layers = self.bundle.manifest["tensors"], self.bundle.manifest["layers"]
         own = {stated[name]["layer"] for name in self._tensors.get(key, {}).values()} or set(layers)
         return [role for name in own for role in layers.get(name, {}).get("zero", ())]
+
+
+def _name(piece: Piece, key: str, layer: str | None) -> str:
+    """What a part is called, but for the numbers behind equal names."""
+    if layer is None:
+        return tensor_name("constants", key, None)
+    if "layer" in piece.at:  # an array of several layers: its rule gives whole names
+        return piece.name
+    return tensor_name(layer, piece.name, piece.leaf.label if piece.leaf else None)
 
 
 def counted(bundle: Bundle) -> tuple[int, int]:
