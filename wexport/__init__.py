@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wexport.verbs.explain import explain as explain
     from wexport.verbs.export import export as export
     from wexport.verbs.export import plan as plan
+    from wexport.verbs.run import run as run
     from wexport.verbs.verify import verify as verify
 
 __version__ = "0.1.0"
@@ -29,7 +30,7 @@ __version__ = "0.1.0"
 # where the public names live; no module of this package may be called like one of them
 _HOMES = {
     "Bundle": "bundle", "Plan": "planning", "export": "verbs.export", "plan": "verbs.export", "verify": "verbs.verify",
-    "explain": "verbs.explain",
+    "explain": "verbs.explain", "run": "verbs.run",
     "WexportError": "errors", "BundleError": "errors", "LayoutError": "errors", "OutputError": "errors",
     "PlanError": "errors", "SourceError": "errors", "UsageError": "errors",
 }  # fmt: skip
