@@ -192,8 +192,8 @@ def _failure(layer: str, kind: str, args: Mapping[str, Any], error: Exception) -
     reason = " ".join(str(error).split())[:200]
     if not reason or isinstance(error, LookupError | AssertionError):
         reason = f"{type(error).__name__} {reason}".rstrip()
-    given = ", ".join(f"{role} {_shapes(arg)}" for role, arg in args.items() if arg is not None)
-    return f"{layer}: computing this {kind} failed for {given or 'no arguments'}: {reason}; the inputs may not fit the model"
+    given = ", ".join(f"{role} {_shapes(arg)}" for role, arg in args.items() if arg is not None) or "no arguments"
+    return f"{layer}: computing this {kind} failed for {given}: {reason}; the inputs may not fit the model"
 
 
 def _shapes(arg: Any) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +33,8 @@ def write_npz(file: IO[bytes], arrays: Iterable[tuple[str, np.dtype[Any], Sequen
     """Write arrays, each given by its name, type, shape and elements: chunks in C order."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, dtype, shape, chunks in arrays:
-            info = zipfile.ZipInfo(f"{name}.npy", _DATE)
+            plain = name.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
+            info = zipfile.ZipInfo(f"{plain}.npy", _DATE)
             info.create_system, info.external_attr = 3, 0o644 << 16  # alike on every system
             with archive.open(info, "w", force_zip64=True) as member:
                 descr = np.lib.format.dtype_to_descr(dtype)
@@ -145,7 +146,7 @@ class Archive(Mapping[str, Entry]):
     def __getitem__(self, name: str) -> Entry:
         return self._entries[name]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
     def __len__(self) -> int:
