@@ -39,6 +39,7 @@ with wexport.open(sys.argv[2]) as bundle:
     for name in bundle:
         bundle[name]
 wexport.verify(sys.argv[2])
+wexport.export(sys.argv[1], sys.argv[2] + "-golden", golden=True)
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """
 

@@ -144,6 +144,35 @@ def test_numbers_that_are_no_integers(tokens: list[float], exported: Exported) -
         wexport.run(exported(TOKENS).path, {"tokens": [tokens]})
 
 
+@pytest.mark.parametrize(
+    ("dtype", "found", "fits"),
+    [
+        ("uint64", np.int64(-1), False), ("int64", np.uint64(1 << 63), False), ("int64", np.uint64(7), True),
+        ("uint8", np.int32(256), False), ("uint8", 255.0, True), ("bool", 2, False), ("bool", 1.0, True),
+        ("int8", True, True), ("float16", 1e9, True), ("float32", np.int64(3), True), (None, 2, True),
+    ],
+)  # fmt: skip
+def test_numbers_in_other_types(dtype: str | None, found: Any, fits: bool) -> None:
+    manifest = {"inputs": {"x": {"shape": [], "dtype": dtype}}, "outputs": {}, "calls": []}
+    if not fits:
+        with pytest.raises(UsageError, match=f"^inputs: 'x' holds {found}, which is no {dtype}$"):
+            checked(manifest, {"x": found})
+        return
+    one = checked(manifest, {"x": found})["x"]
+    assert one.dtype == ("float64" if "float" in (dtype or "") else dtype or one.dtype)
+    assert one == (np.inf if dtype == "float16" else found)
+
+
+def test_types_that_numpy_lacks_are_read(exported: Exported) -> None:
+    import ml_dtypes
+
+    inputs = stock()
+    halves = {name: a.astype(ml_dtypes.bfloat16) for name, a in inputs.items()}
+    path = exported(STOCK).path
+    wide = {name: a.astype(np.float32) for name, a in halves.items()}
+    assert np.array_equal(wexport.run(path, halves)["dense_3"], wexport.run(path, wide)["dense_3"])
+
+
 def test_integral_floats_are_integers(exported: Exported) -> None:
     path = exported(TOKENS).path
     whole, floats = (wexport.run(path, {"tokens": np.ones((2, 7), t)}) for t in (np.int64, np.float32))

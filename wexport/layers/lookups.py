@@ -71,6 +71,6 @@ def _below(n: Any) -> Pool | None:
 
 def _number(arg: Any) -> Any:
     found = arg.get("const") if isinstance(arg, Mapping) else None
-    while isinstance(found, list) and len(found) == 1:
+    while isinstance(found, list | tuple) and len(found) == 1:
         found = found[0]
     return found
