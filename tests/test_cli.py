@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
+from wexport import run as wexport_run
 from wexport.cli import main
 
 DATA = Path(__file__).parent / "data"
@@ -327,6 +328,119 @@ def test_verify_holds_the_manifest_against_the_schema(run, bundle):
 
 def test_verify_of_no_bundle(run):
     assert run("verify", STOCK)[0] == 2
+
+
+# -- run, golden -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def inputs(bundle):
+    rng = np.random.default_rng(0)
+    np.savez("in.npz", lstm_input=rng.normal(size=(3, 30, 6)), aux_input=rng.normal(size=(3, 1)))
+    return Path("in.npz")
+
+
+def test_run_prints_a_table(run, bundle, inputs):
+    code, out, err = run("run", bundle, inputs, "--layers", "lstm_*", "--layers", "dense_1")
+    assert (code, err) == (0, "")
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[0] == ["name", "type", "shape", "min", "max", "mean"]
+    assert [line[:4] for line in lines[1:]] == [
+        ["dense_3", "float32", "(3,", "1)"], ["lstm_1", "float32", "(3,", "128)"], ["dense_1", "float32", "(3,", "64)"],
+    ]  # fmt: skip
+    (array,) = (a for name, a in wexport_run(bundle, inputs, layers="lstm_1").items() if name == "lstm_1")
+    assert [float(word) for word in lines[2][4:]] == pytest.approx([array.min(), array.max(), array.mean()], rel=1e-5)
+
+
+def test_run_writes_outputs(run, bundle, inputs):
+    code, out, _ = run("run", bundle, inputs, "-o", "out.npz", "--layers", "lstm_1")
+    assert code == 0
+    assert out.splitlines()[-1] == "out.npz: 2 arrays"
+    with np.load("out.npz") as found:
+        assert {name: found[name].shape for name in found} == {"dense_3": (3, 1), "lstm_1": (3, 128)}
+    code, _, err = run("run", bundle, inputs, "-o", "out.npz")
+    assert code == 2
+    assert err == "wexport: error: out.npz: exists already; choose another place, or replace it whole with --force\n"
+    assert run("run", bundle, inputs, "-o", "out.npz", "--force")[0] == 0
+    assert run("run", bundle, inputs, "-o", inputs, "--force")[0] == 2
+    assert sorted(np.load(inputs)) == ["aux_input", "lstm_input"]
+
+
+def test_run_as_json(run, bundle, inputs):
+    out = run("run", bundle, inputs, "--layers", "lstm_1", "--json")[1]
+    found = json.loads(out)
+    assert found["out"] is None
+    one = found["outputs"]["dense_3"]
+    assert (one["type"], one["shape"], np.shape(one["values"])) == ("float32", [3, 1], (3, 1))
+    assert one["min"] == min(v for (v,) in one["values"])
+    assert found["values"]["lstm_1"]["layer"] == "lstm_1"
+    assert "values" not in found["values"]["lstm_1"]
+
+
+def test_run_says_what_is_not_finite(run, bundle):
+    np.savez("in.npz", lstm_input=np.full((1, 30, 6), np.nan), aux_input=np.ones((1, 1)))
+    one = json.loads(run("run", bundle, "in.npz", "--json")[1])["outputs"]["dense_3"]
+    assert (one["mean"], one["values"]) == ("nan", [["nan"]])
+    assert run("run", bundle, "in.npz")[1].split()[-1] == "nan"
+
+
+def test_run_refuses_in_one_line(run, bundle, inputs):
+    np.savez("less.npz", lstm_input=np.ones((3, 30, 6)))
+    for words, message in (
+        ((bundle, "less.npz"), "less.npz: lacks the input 'aux_input' float32 (?, 1); "),
+        ((bundle, inputs, "--layers", "lstm_2"), "did you mean lstm_1"),
+        ((bundle, "none.npz"), "none.npz: cannot be read"),
+        ((bundle, bundle / "manifest.yaml"), "is no .npz file"),
+        ((STOCK, inputs), "is no bundle"),
+    ):
+        code, out, err = run("run", *words)
+        assert (code, out) == (2, "")
+        assert message in err
+        assert err.count("\n") == 1
+
+
+def test_golden(run):
+    code, out, err = run(STOCK, "out", "--golden")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "golden: 2 inputs, 5 values, 1 output, 4.93 kB"
+    assert sorted(p.name for p in Path("out").iterdir()) == ["golden.safetensors", "manifest.yaml", "model.safetensors"]
+    assert run("verify", "out")[0] == 0
+    found = json.loads(run(STOCK, "more", "--golden", "4", "--json")[1])
+    assert found["golden"] == {"inputs": 2, "values": 5, "outputs": 1, "bytes": found["golden"]["bytes"]}
+    assert found["golden"]["bytes"] > 4930
+    assert "golden" not in json.loads(run(STOCK, "none", "--json")[1])
+
+
+def test_golden_shapes_and_inputs(run, inputs):
+    assert run(STOCK, "a", "--golden-shape", "lstm_input=3,30,6", "--golden-shape", "aux_input=(3, 1)")[0] == 0
+    assert run(STOCK, "b", "--golden-inputs", inputs)[0] == 0
+    assert Path("a/golden.safetensors").stat().st_size == Path("b/golden.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--golden", "0"), "'0' is no number of examples"),
+        (("--golden", "out"), "write --golden behind MODEL and OUT"),
+        (("--golden-shape", "30,6"), "'30,6' is no shape; expected one such as lstm_input=1,30,6"),
+        (("--golden-shape", "x=-1"), "'x=-1' is no shape"),
+        (("--golden-shape", "lstm_inptu=1,30,6"), "did you mean lstm_input"),
+        (("--golden-inputs", "none.npz"), "none.npz: cannot be read"),
+    ],
+)
+def test_golden_refuses_in_one_line(run, words, message):
+    code, out, err = run(STOCK, "out", *words)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert untouched([])
+
+
+def test_golden_of_what_cannot_be_computed(run):
+    code, _, err = run(CUSTOM, "out", "--golden")
+    assert code == 2
+    assert "no golden values can be computed: blk (Block) is no layer that wexport knows" in err
+    assert untouched([])
 
 
 # -- the process -------------------------------------------------------------------------------------------------------

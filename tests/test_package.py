@@ -13,7 +13,7 @@ import wexport
 
 def test_the_names_are_listed() -> None:
     assert len(set(wexport.__all__)) == len(wexport.__all__)
-    assert {"open", "export", "plan", "Bundle", "Plan", "WexportError"} <= set(wexport.__all__)
+    assert {"open", "export", "plan", "run", "Bundle", "Plan", "WexportError"} <= set(wexport.__all__)
 
 
 @pytest.mark.parametrize("name", wexport.__all__)

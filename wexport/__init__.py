@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wexport.verbs.export import export as export
     from wexport.verbs.export import plan as plan
     from wexport.verbs.restore import restore as restore
+    from wexport.verbs.run import run as run
     from wexport.verbs.update import update as update
     from wexport.verbs.verify import verify as verify
 
@@ -31,7 +32,7 @@ __version__ = "0.1.0"
 # where the public names live; no module of this package may be called like one of them
 _HOMES = {
     "Bundle": "bundle", "Plan": "planning", "export": "verbs.export", "plan": "verbs.export", "verify": "verbs.verify",
-    "explain": "verbs.explain", "restore": "verbs.restore", "update": "verbs.update",
+    "explain": "verbs.explain", "restore": "verbs.restore", "run": "verbs.run", "update": "verbs.update",
     "WexportError": "errors", "BundleError": "errors", "LayoutError": "errors", "OutputError": "errors",
     "PlanError": "errors", "SourceError": "errors", "UsageError": "errors",
 }  # fmt: skip

@@ -29,6 +29,7 @@ the main job needs no verb:
   wexport show out/ lstm_1.forget.recurrent  one tensor's numbers and a picture
   wexport explain out/ lstm_1                equations, tensors, and the slice of get_weights() that each one is
   wexport verify out/ model.h5               schema, checksums, every byte of the model accounted for
+  wexport run out/ inputs.npz                its outputs, computed from the bundle alone
   wexport restore out/ --into model.h5 -o new.h5   the tensors, edited or not, in a copy of the model file
 
 `wexport VERB --help` says more. Exit codes: 0 done, 1 different, 2 trouble.
@@ -37,7 +38,7 @@ the main job needs no verb:
 
 def main(argv: Sequence[str]) -> int:
     """Run the program with these arguments; gives the exit code."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here uses BLAS; its threads only cost time to start
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # alike everywhere; few things here use BLAS
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -102,7 +103,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = _parser()
-    verbs = ("export", "show", "explain", "verify", "restore")
+    verbs = ("export", "show", "explain", "verify", "run", "restore")
     words = list(argv)
     if not words:
         parser.print_help()
@@ -144,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     _architecture_argument(verify)
     text = "take over tensors that were edited: new checksums and statistics, and a list of what changed"
     verify.add_argument("--update", action="store_true", help=text)
+    _run_arguments(verb("run", _run, "compute a bundle's outputs for given inputs, without any framework"))
     restore = verb("restore", _restore, "put a bundle's tensors, edited or not, back into a copy of the model file")
     restore.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
     restore.add_argument("--into", metavar="MODEL", help="the file that the bundle was made from; it is not changed")
@@ -176,6 +178,39 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace what is at OUT, whole")
     shards = "bytes above which the data become several files (default 5GB)"
     parser.add_argument("--max-shard-size", type=_size, default=5 * 10**9, metavar="SIZE", help=shards)
+    _golden_arguments(parser)
+
+
+def _golden_arguments(parser: argparse.ArgumentParser) -> None:
+    text = "write golden.safetensors, too: N random examples (default 2) and all that the bundle computes from them"
+    parser.add_argument("--golden", nargs="?", type=_examples, const=True, default=False, metavar="N", help=text)
+    shape = "the shape of an input there, or the length of a named free dimension; may be repeated"
+    parser.add_argument("--golden-shape", action="append", type=_shape, default=[], metavar="NAME=1,30,6", help=shape)
+    parser.add_argument("--golden-inputs", metavar="X.npz", help="these inputs there instead of random ones")
+
+
+def _examples(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        what = "expected one or more; write --golden behind MODEL and OUT"
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of examples; {what}")
+    return int(text)
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, found, lengths = text.rpartition("=")
+    words = [word.strip() for word in lengths.strip(" ()").split(",") if word.strip()]
+    if not found or not all(word.isascii() and word.isdigit() for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r} is no shape; expected one such as lstm_input=1,30,6")
+    return name, tuple(int(word) for word in words)
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
+    parser.add_argument("inputs", metavar="INPUTS.npz", help="an array for each of the model's inputs, by its name")
+    parser.add_argument("-o", dest="out", metavar="OUTPUTS.npz", help="write the arrays to this file, too")
+    layers = "give what these layers compute, too: a layer's name or a glob; may be repeated"
+    parser.add_argument("--layers", action="append", default=[], metavar="GLOB", help=layers)
+    parser.add_argument("--force", action="store_true", help="replace the file at OUTPUTS.npz")
 
 
 def _size(text: str) -> int:
@@ -195,7 +230,7 @@ def _size(text: str) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from wexport import report
-    from wexport.verbs.export import export
+    from wexport.verbs.export import export, golden_summary
 
     with _progress("writing") as progress:
         plan = export(
@@ -206,10 +241,14 @@ def _export(args: argparse.Namespace) -> int:
             strict=args.strict,
             force=args.force,
             max_shard_size=args.max_shard_size,
+            golden=args.golden,
+            golden_shapes=dict(args.golden_shape),
+            golden_inputs=args.golden_inputs,
             progress=progress,
         )
     _warn(plan.warnings)
-    print(report.exported_json(plan, args.out) if args.json else report.exported(plan, args.out))
+    golden = golden_summary(args.out)
+    print(report.exported_json(plan, args.out, golden) if args.json else report.exported(plan, args.out, golden))
     return 0
 
 
@@ -290,6 +329,24 @@ def _restore(args: argparse.Namespace) -> int:
     return 0
 
 
+def _run(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from wexport import report
+    from wexport.bundle import Bundle
+    from wexport.output import vacant
+    from wexport.verbs.run import results, save
+
+    if args.out is not None:
+        vacant(Path(args.out), args.force, [Path(args.inputs)])
+    with Bundle(args.bundle) as bundle, _progress("computing", " calls") as progress:
+        found = results(bundle, args.inputs, args.layers, progress)
+    if args.out is not None:
+        save(found, args.out, force=args.force)
+    print(report.computed_json(found, args.out) if args.json else report.computed(found, args.out))
+    return 0
+
+
 def _warn(warnings: Sequence[str]) -> None:
     for warning in warnings:
         print(f"wexport: warning: {printable(warning)}", file=sys.stderr)
@@ -305,8 +362,8 @@ def _is_plain() -> bool:
 
 
 @contextlib.contextmanager
-def _progress(word: str) -> Iterator[Callable[[int], None]]:
-    """A bar of bytes on a terminal, once the work has taken a second."""
+def _progress(word: str, unit: str = "B") -> Iterator[Callable[[int], None]]:
+    """A bar of bytes, or of something else, on a terminal, once the work has taken a second."""
     if not sys.stderr.isatty():
         yield lambda size: None
         return
@@ -315,7 +372,7 @@ def _progress(word: str) -> Iterator[Callable[[int], None]]:
     from tqdm import tqdm
 
     lock = threading.Lock()
-    with tqdm(desc=word, unit="B", unit_scale=True, delay=1, leave=False, file=sys.stderr) as bar:
+    with tqdm(desc=word, unit=unit, unit_scale=True, delay=1, leave=False, file=sys.stderr) as bar:
 
         def step(size: int) -> None:
             with lock:

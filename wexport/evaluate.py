@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wexport import dtypes
-from wexport.errors import UsageError
+from wexport.errors import UsageError, WexportError
 from wexport.layers.complete import KINDS
 from wexport.layers.step import Items, Step
+from wexport.layout import shape_text
 
 Array = NDArray[Any]
 Tensors = Callable[[str], Array]
@@ -23,25 +24,45 @@ _HALF = {"float16", "bfloat16"}
 _INTEGERS = {name: np.dtype(name) for name in ("bool", *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)))}
 
 
-def evaluate(manifest: Mapping[str, Any], tensor: Tensors, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def evaluate(
+    manifest: Mapping[str, Any],
+    tensor: Tensors,
+    inputs: Mapping[str, Array],
+    progress: Callable[[int], None] = lambda calls: None,
+) -> dict[str, Array]:
     """Every value of the model for these inputs, by its name.
 
     Args:
         manifest: its content.
         tensor: gives a tensor by its name, as numbers.
-        inputs: an array for each of the manifest's inputs, the batch first.
+        inputs: an array for each of the manifest's inputs, the batch first; one that nothing reads may be absent.
+        progress: called with the number of calls that were computed.
 
     Raises:
-        UsageError: an input is missing, or the model has a layer that cannot be computed (all are named).
+        UsageError: an input is missing, the model has a layer that cannot be computed (all are named), or computing
+            one of them failed.
     """
-    if missing := [name for name in manifest["inputs"] if name not in inputs]:
+    used = needed(manifest)
+    if missing := [name for name in manifest["inputs"] if name in used and name not in inputs]:
         raise UsageError(f"the model needs inputs {', '.join(missing)}; given were {', '.join(inputs) or 'none'}")
     if reasons := unsupported(manifest):
         raise UsageError("this model cannot be computed: " + "; ".join(reasons))
     machine = _Machine(manifest, tensor)
-    values: dict[str, Any] = {name: _number(np.asarray(inputs[name])) for name in manifest["inputs"]}
-    machine.run(manifest["calls"], values)
+    values: dict[str, Any] = {n: _number(np.asarray(inputs[n])) for n in manifest["inputs"] if n in inputs}
+    with np.errstate(all="ignore"):  # what overflows is infinite, as in the framework
+        for call in manifest["calls"]:
+            machine.run([call], values)
+            progress(1)
     return values
+
+
+def needed(manifest: Mapping[str, Any]) -> set[str]:
+    """The values that a call reads, in a body too, or that are outputs."""
+    found = {item["value"] for item in manifest["outputs"].values()}
+    for call in every_call(manifest["calls"]):
+        given = [*call["args"].values(), *(o for body in call.get("bodies", {}).values() for o in body["outputs"])]
+        found.update(arg for a in given for arg in (a if isinstance(a, list) else [a]) if isinstance(arg, str))
+    return found
 
 
 class _Machine:
@@ -63,7 +84,13 @@ class _Machine:
             layer = self.manifest["layers"][call["layer"]]
             half = next((o["dtype"] for o in call["out"] if o["dtype"] in _HALF), None)
             args = {role: self.argument(arg, values, half) for role, arg in call["args"].items()}
-            found = _computed(layer, self.tensors(call["layer"], half), args, call["out"], self.bodies(call, values))
+            try:
+                tensors = self.tensors(call["layer"], half)
+                found = _computed(layer, tensors, args, call["out"], self.bodies(call, values))
+            except (MemoryError, WexportError):
+                raise
+            except Exception as error:  # whatever NumPy or a room makes of what does not fit together
+                raise UsageError(_failure(call["layer"], layer["kind"], args, error)) from error
             for out in call["out"]:
                 if out["value"] is not None:
                     result = found.get(out["role"])
@@ -101,6 +128,10 @@ class _Machine:
     def argument(self, arg: Any, values: Mapping[str, Any], half: str | None) -> Any:
         """What an argument stands for."""
         if isinstance(arg, str):
+            if arg not in values:
+                raise UsageError(
+                    f"nothing gives the value {arg!r} that a call reads; the bundle is damaged: export again"
+                )
             return _rounded(values[arg], half)
         if isinstance(arg, list):
             return tuple(self.argument(a, values, half) for a in arg)
@@ -117,26 +148,58 @@ class _Machine:
 
 def unsupported(manifest: Mapping[str, Any]) -> list[str]:
     """Why a model cannot be computed: every layer in the way, with its kind and the reason."""
-    found = []
-    for name in dict.fromkeys(_layers(manifest["calls"])):
-        layer = manifest["layers"][name]
-        kind = KINDS.get(layer["kind"])
-        unknown = [v["source"] for v in layer.values() if isinstance(v, dict) and v.get("name") == "unknown"]
-        if kind is None or kind.computes is None:
-            what = "is no layer that wexport knows" if layer["kind"] == "unknown" else "has no evaluator"
-            found.append(f"{name} ({layer['class'] or layer['kind']}) {what}")
-        elif unknown:
-            found.append(f"{name} has an unknown activation {unknown[0]!r}")
-        elif layer.get("vocabulary", ()) is None:
-            found.append(f"{name} has a vocabulary that the source does not hold")
-    return found
+    calls = list(every_call(manifest["calls"]))
+    found = [r for name in dict.fromkeys(call["layer"] for call in calls) if (r := _obstacle(manifest, name))]
+    found += [
+        f"{call['layer']} reads an array ({role}) that no bundle can hold"
+        for call in calls
+        for role, arg in call["args"].items()
+        if isinstance(arg, Mapping) and "tensor" in arg and arg["tensor"] not in manifest["tensors"]
+    ]
+    given = {*manifest["inputs"], *(out["value"] for call in manifest["calls"] for out in call["out"])}
+    lost = [name for name, item in manifest["outputs"].items() if item["value"] not in given]
+    if lost or not manifest["outputs"]:
+        what = f"nothing gives its output {lost[0]}" if lost else "no outputs are known"
+        found.append(f"{what}: the source does not tell its graph (was --architecture left out?)")
+    return list(dict.fromkeys(found))
 
 
-def _layers(calls: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _obstacle(manifest: Mapping[str, Any], name: str) -> str | None:
+    layer = manifest["layers"].get(name)
+    if layer is None:
+        return f"{name} is called, but is no layer of the manifest"
+    kind = KINDS.get(layer["kind"])
+    unknown = [v["source"] for v in layer.values() if isinstance(v, dict) and v.get("name") == "unknown"]
+    if kind is None or kind.computes is None:
+        what = "is no layer that wexport knows" if layer["kind"] == "unknown" else "has no evaluator"
+        return f"{name} ({layer['class'] or layer['kind']}) {what}"
+    if unknown:
+        return f"{name} has an unknown activation {unknown[0]!r}"
+    if layer.get("vocabulary", ()) is None:
+        return f"{name} has a vocabulary that the source does not hold"
+    return None
+
+
+def every_call(calls: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Calls, and those in their bodies."""
     for call in calls:
-        yield call["layer"]
+        yield call
         for body in call.get("bodies", {}).values():
-            yield from _layers(body["calls"])
+            yield from every_call(body["calls"])
+
+
+def _failure(layer: str, kind: str, args: Mapping[str, Any], error: Exception) -> str:
+    reason = " ".join(str(error).split())[:200]
+    if not reason or isinstance(error, LookupError | AssertionError):
+        reason = f"{type(error).__name__} {reason}".rstrip()
+    given = ", ".join(f"{role} {_shapes(arg)}" for role, arg in args.items() if arg is not None) or "no arguments"
+    return f"{layer}: computing this {kind} failed for {given}: {reason}; the inputs may not fit the model"
+
+
+def _shapes(arg: Any) -> str:
+    if isinstance(arg, tuple):
+        return f"[{', '.join(map(_shapes, arg))}]"
+    return shape_text(arg.shape) if isinstance(arg, np.ndarray) else repr(arg)
 
 
 def _computed(

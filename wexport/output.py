@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from wexport.errors import OutputError
 
@@ -77,6 +78,42 @@ def _staged(path: Path, place: Path) -> Iterator[Path]:
         for parent in missing if not done else ():
             with suppress(OSError):
                 parent.rmdir()
+
+
+@contextmanager
+def new_file(path: Path, force: bool, sources: Sequence[Path] = ()) -> Iterator[IO[bytes]]:
+    """A new file to write into, which takes its place at `path` when the block ends well.
+
+    Args:
+        path: where it shall be.
+        force: replace the file that is there.
+        sources: files that are being read, which must not be replaced.
+
+    Raises:
+        OutputError: something is there already, or the place cannot be written to.
+    """
+    place = Path(os.path.abspath(path))
+    vacant(path, force, sources)
+    beside = place.with_name(f".{place.name}.{os.getpid()}.part")
+    try:
+        with beside.open("xb") as file:
+            yield file
+        beside.replace(place)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def vacant(path: Path, force: bool, sources: Sequence[Path] = ()) -> None:
+    """See that a new file may take its place at `path`, before work is done for it.
+
+    Raises:
+        OutputError: something is there already.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; expected a file's name")
+    _check(path, Path(os.path.abspath(path)), force, sources)
 
 
 def _check(path: Path, place: Path, force: bool, sources: Sequence[Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # a verb need not load the others
     from wexport.subject import Subject
     from wexport.verbs.explain import Explanation
     from wexport.verbs.restore import Restored
+    from wexport.verbs.run import Result
     from wexport.verbs.show import Numbers
     from wexport.verbs.update import Updated
     from wexport.verbs.verify import Verification
@@ -54,8 +56,8 @@ def _count(n: int, word: str) -> str:
 # -- export ------------------------------------------------------------------------------------------------------------
 
 
-def exported(plan: Plan, out: str) -> str:
-    """What was written, in a line or two."""
+def exported(plan: Plan, out: str, golden: Mapping[str, int] | None = None) -> str:
+    """What was written, in a few lines."""
     found = _export_numbers(plan)
     constants = len(plan.model.constants)
     arrays = _count(found["weights"], "array")
@@ -64,14 +66,21 @@ def exported(plan: Plan, out: str) -> str:
         f"{_bytes(found['bytes'])}, from {arrays} of {_origin(plan.model.framework, plan.model.framework_version)}"
         + (f", and {_count(constants, 'constant')}" if constants else ""),
         *_left_out(Counter(item.reason for item in plan.left_out)),
+        *([_golden_line(golden)] if golden is not None else []),
     ]
     return printable_lines(lines)
 
 
-def exported_json(plan: Plan, out: str) -> str:
+def _golden_line(golden: Mapping[str, int]) -> str:
+    counts = [_count(golden[word], word[:-1]) for word in ("inputs", "values", "outputs")]
+    return f"golden: {', '.join(counts)}, {_bytes(golden['bytes'])}"
+
+
+def exported_json(plan: Plan, out: str, golden: Mapping[str, int] | None = None) -> str:
     """What was written."""
     left = [{"name": item.key, "shape": list(item.shape), "reason": item.reason} for item in plan.left_out]
-    return _json({"out": out, **_export_numbers(plan), "left_out": left, "warnings": list(plan.warnings)})
+    found = {"out": out, **_export_numbers(plan), "left_out": left, "warnings": list(plan.warnings)}
+    return _json(found if golden is None else {**found, "golden": dict(golden)})
 
 
 def _export_numbers(plan: Plan) -> dict[str, int]:
@@ -315,3 +324,48 @@ def restored(found: Restored) -> str:
 def restored_json(found: Restored) -> str:
     """The same."""
     return _json({**asdict(found), "path": str(found.path), "model": found.model and str(found.model)})
+
+
+# -- run ---------------------------------------------------------------------------------------------------------------
+
+_FEW = 64  # elements that JSON shows
+
+
+def computed(found: Sequence[Result], out: str | None) -> str:
+    """A line for each array: its type, its shape, its numbers in short; and where the arrays are."""
+    from wexport.verbs.run import numbers
+
+    columns = ("min", "max", "mean")
+    rows = []
+    for one in found:
+        stats = numbers(one.array)
+        rows.append([one.name, one.type, shape_text(one.array.shape), *(_number(stats[key]) for key in columns)])
+    text = _table(rows, ("name", "type", "shape", *columns), right=range(3, 6))
+    return text if out is None else f"{text}\n\n{printable(out)}: {_count(len(found), 'array')}"
+
+
+def computed_json(found: Sequence[Result], out: str | None) -> str:
+    """The same, outputs and layers' values apart, with the elements of small arrays."""
+    outputs = {one.name: _result(one) for one in found if one.layer is None}
+    values = {one.name: {"layer": one.layer, **_result(one)} for one in found if one.layer is not None}
+    return _json({"out": out, "outputs": outputs, "values": values})
+
+
+def _result(one: Result) -> dict[str, Any]:
+    from wexport.verbs.run import numbers
+
+    entry = {"type": one.type, "shape": list(one.array.shape), **numbers(one.array)}
+    if one.array.size <= _FEW:
+        entry["values"] = one.array.tolist()
+    return {key: _finite(value) for key, value in entry.items()}
+
+
+def _finite(value: Any) -> Any:
+    """What JSON has no number for, as a string; a complex number as a pair."""
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    if isinstance(value, complex):
+        return [_finite(value.real), _finite(value.imag)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if value != value else "inf" if value > 0 else "-inf"
+    return value

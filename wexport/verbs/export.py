@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from wexport import golden as values
+from wexport.bundle import Bundle
 from wexport.describe import describe
+from wexport.errors import UsageError
 from wexport.output import folder
 from wexport.planning import Plan, Split, make_plan
 from wexport.readers import open_model
+from wexport.samples import Wish, prepare
 from wexport.write import Item, Progress, write_bundle
 
 SHARD_SIZE = 5_000_000_000  # as the Hugging Face libraries cut
@@ -50,6 +57,9 @@ def export(
     strict: bool = False,
     force: bool = False,
     max_shard_size: int = SHARD_SIZE,
+    golden: bool | int = False,
+    golden_shapes: Mapping[str, int | Sequence[int]] | None = None,
+    golden_inputs: Mapping[str, Any] | str | os.PathLike[str] | None = None,
     progress: Progress = lambda size: None,
 ) -> Plan:
     """Export a model file to a bundle: a folder with `model.safetensors` and `manifest.yaml`.
@@ -61,18 +71,50 @@ def export(
         out: the folder to make.
         force: replace what is at `out`, whole.
         max_shard_size: bytes above which the data become several files.
+        golden: write `golden.safetensors`, too: random inputs of so many examples (`True`: two) and every value that
+            the bundle computes from them. If it cannot be computed, nothing is written at all.
+        golden_shapes: whole shapes of inputs, or lengths of named free dimensions; means `golden`.
+        golden_inputs: arrays by the names of inputs, or a `.npz` file, instead of random ones; means `golden`.
         progress: called with the number of bytes written, from several threads.
 
     Raises:
         SourceError, PlanError: as for `plan`.
+        UsageError: there can be no golden values, or what was asked for them does not fit the model.
         OutputError: `out` exists already, or cannot be written.
     """
+    wish = _wish(golden, golden_shapes, golden_inputs)
     planned = plan(model, architecture=architecture, split=split, strict=strict)
     try:
+        manifest = describe(planned)
+        inputs, warnings = prepare(manifest, wish) if wish is not None else (iter(()), ())
         sources = [file.path for file in planned.model.files]
         with folder(Path(out), force, sources) as place:
             items = [Item(t.name, t.dtype, t.shape, t.array, t.view) for t in planned.tensors]
-            write_bundle(place, describe(planned), items, max_shard_size, progress)
-        return planned
+            write_bundle(place, manifest, items, max_shard_size, progress)
+            if wish is not None:
+                with Bundle(place) as bundle:
+                    warnings += values.write(bundle, inputs)
+        return replace(planned, warnings=(*planned.warnings, *warnings))
     finally:
         planned.close()
+
+
+def _wish(
+    golden: bool | int,
+    shapes: Mapping[str, int | Sequence[int]] | None,
+    inputs: Mapping[str, Any] | str | os.PathLike[str] | None,
+) -> Wish | None:
+    """What golden values are asked for; None if none are."""
+    if golden is False and not shapes and inputs is None:
+        return None
+    if not isinstance(golden, bool) and golden < 1:
+        raise UsageError(f"golden: {golden} is no number of examples; expected one or more")
+    whole = {name: (s,) if isinstance(s, int) else tuple(s) for name, s in (shapes or {}).items()}
+    given = inputs if inputs is None or isinstance(inputs, Mapping) else Path(inputs)
+    return Wish(None if isinstance(golden, bool) else golden, whole, given)
+
+
+def golden_summary(out: str | os.PathLike[str]) -> dict[str, int] | None:
+    """How many inputs, values and outputs the golden file of a bundle holds, and its bytes; None if there is none."""
+    path = Path(out) / values.GOLDEN
+    return values.summary(path) if path.exists() else None
