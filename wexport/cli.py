@@ -38,7 +38,7 @@ the main job needs no verb:
 
 def main(argv: Sequence[str]) -> int:
     """Run the program with these arguments; gives the exit code."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # alike everywhere; few things here use BLAS
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads cost time to start; what is computed is small
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

@@ -92,17 +92,10 @@ def new_file(path: Path, force: bool, sources: Sequence[Path] = ()) -> Iterator[
     Raises:
         OutputError: something is there already, or the place cannot be written to.
     """
-    place = Path(os.path.abspath(path))
     vacant(path, force, sources)
-    beside = place.with_name(f".{place.name}.{os.getpid()}.part")
-    try:
-        with beside.open("xb") as file:
-            yield file
-        beside.replace(place)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    name = Path(os.path.abspath(path)).name
+    with beside(path, force, sources) as stage, (stage / name).open("xb") as file:
+        yield file
 
 
 def vacant(path: Path, force: bool, sources: Sequence[Path] = ()) -> None:

@@ -17,7 +17,7 @@ from wexport.compare import Comparison, Progress, compare
 from wexport.errors import BundleError, OutputError, UsageError
 from wexport.model import Array, Model, unpacking
 from wexport.npz import write_npz
-from wexport.output import beside
+from wexport.output import beside, new_file
 from wexport.readers import open_model
 from wexport.readers.rewrite import rewrite
 from wexport.rebuild import BLOCK_BYTES, Rebuilder, counted
@@ -137,10 +137,7 @@ def _arrays(rebuilder: Rebuilder, out: Path, force: bool, progress: Progress) ->
             total += array.nbytes
             yield name, np.dtype(_plain(array.dtype)), array.shape, _chunks(array, progress)
 
-    with (
-        beside(out, force, [file.path for file in rebuilder.bundle.files]) as place,
-        (place / out.name).open("wb") as file,
-    ):
+    with new_file(out, force, [file.path for file in rebuilder.bundle.files]) as file:
         write_npz(file, members())
     return Restored(out, None, *counted(rebuilder.bundle), total, {})
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wexport.bundle import Bundle, fingerprint
+from wexport.bundle import GOLDEN, Bundle, fingerprint
 from wexport.compare import Comparison, Progress, compare
 from wexport.errors import BundleError
 from wexport.manifest import VERSION
@@ -27,7 +27,7 @@ class Verification:
     """What was checked, in numbers, and all that was found wrong; no `differences` is the proof.
 
     `weights`, `constants` and `left_out` are the arrays that the source stores; `model` is the file that they were
-    compared with, `compared` their bytes.
+    compared with, `compared` their bytes. `golden` are the golden values that were computed again.
     """
 
     path: Path
@@ -40,6 +40,7 @@ class Verification:
     left_out: int
     model: Path | None
     compared: int
+    golden: int
     differences: tuple[str, ...]
 
     @property
@@ -70,16 +71,21 @@ def verify(
     with Bundle(path) as bundle:
         size = sum(found.size for found in bundle.ranges.values())
         wrong = [f"manifest: {text}" for text in violations(bundle.manifest)]
-        compared = None
+        compared, golden = None, 0
         if not wrong:  # a manifest of another form cannot be asked for its checksums
             wrong = [*_header(bundle), *_checksums(bundle, size, progress)]
             broken, compared = _rules(bundle, model, architecture, progress)
             wrong += broken
-        return _verification(bundle, size, Path(model) if model is not None else None, compared, wrong)
+            if (bundle.path / GOLDEN).exists():
+                from wexport.golden import check  # loads all that computes
+
+                computed = check(bundle)
+                golden, wrong = computed.compared, [*wrong, *computed.differences]
+        return _verification(bundle, size, Path(model) if model is not None else None, compared, golden, wrong)
 
 
 def _verification(
-    bundle: Bundle, size: int, model: Path | None, compared: Comparison | None, wrong: Sequence[str]
+    bundle: Bundle, size: int, model: Path | None, compared: Comparison | None, golden: int, wrong: Sequence[str]
 ) -> Verification:
     about = bundle.manifest["model"]
     weights, constants = counted(bundle)
@@ -94,6 +100,7 @@ def _verification(
         left_out=len(bundle.manifest["left_out"]),
         model=model,
         compared=compared.bytes if compared else 0,
+        golden=golden,
         differences=tuple(wrong),
     )
 
