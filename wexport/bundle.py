@@ -22,6 +22,7 @@ from wexport.tensorfile import data_of, read_header
 MANIFEST = "manifest.yaml"
 DATA = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+GOLDEN = "golden.safetensors"
 
 
 def is_bundle(path: Path) -> bool:

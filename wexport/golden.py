@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wexport import dtypes
-from wexport.bundle import Bundle
+from wexport.bundle import GOLDEN, Bundle
 from wexport.errors import BundleError, SourceError, UsageError
 from wexport.evaluate import evaluate
 from wexport.layers.step import Items
@@ -29,7 +29,6 @@ from wexport.tensorfile import Entry, data_of, header, read_header
 Array = NDArray[Any]
 Manifest = Mapping[str, Any]
 Progress = Callable[[int], None]
-GOLDEN = "golden.safetensors"
 VERSION = 1
 _MOST = 10  # differences that are told
 

@@ -17,10 +17,10 @@ from conftest import Exported
 
 import wexport
 from wexport import golden, samples
-from wexport.bundle import Bundle
+from wexport.bundle import GOLDEN, Bundle
 from wexport.errors import UsageError
 from wexport.evaluate import needed, unsupported
-from wexport.golden import GOLDEN, check
+from wexport.golden import check
 from wexport.layers.complete import KINDS
 from wexport.layers.lookups import MOVERS, pool
 from wexport.reach import reach

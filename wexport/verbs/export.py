@@ -6,17 +6,18 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from wexport import golden as values
-from wexport.bundle import Bundle
+from wexport.bundle import GOLDEN, Bundle
 from wexport.describe import describe
 from wexport.errors import UsageError
 from wexport.output import folder
 from wexport.planning import Plan, Split, make_plan
 from wexport.readers import open_model
-from wexport.samples import Wish, prepare
 from wexport.write import Item, Progress, write_bundle
+
+if TYPE_CHECKING:
+    from wexport.samples import Wish
 
 SHARD_SIZE = 5_000_000_000  # as the Hugging Face libraries cut
 
@@ -86,14 +87,19 @@ def export(
     planned = plan(model, architecture=architecture, split=split, strict=strict)
     try:
         manifest = describe(planned)
-        inputs, warnings = prepare(manifest, wish) if wish is not None else (iter(()), ())
+        warnings: tuple[str, ...] = ()
+        if wish is not None:
+            from wexport.golden import write  # what computes takes long to load
+            from wexport.samples import prepare
+
+            inputs, warnings = prepare(manifest, wish)
         sources = [file.path for file in planned.model.files]
         with folder(Path(out), force, sources) as place:
             items = [Item(t.name, t.dtype, t.shape, t.array, t.view) for t in planned.tensors]
             write_bundle(place, manifest, items, max_shard_size, progress)
             if wish is not None:
                 with Bundle(place) as bundle:
-                    warnings += values.write(bundle, inputs)
+                    warnings += write(bundle, inputs)
         return replace(planned, warnings=(*planned.warnings, *warnings))
     finally:
         planned.close()
@@ -107,6 +113,8 @@ def _wish(
     """What golden values are asked for; None if none are."""
     if golden is False and not shapes and inputs is None:
         return None
+    from wexport.samples import Wish
+
     if not isinstance(golden, bool) and golden < 1:
         raise UsageError(f"golden: {golden} is no number of examples; expected one or more")
     whole = {name: (s,) if isinstance(s, int) else tuple(s) for name, s in (shapes or {}).items()}
@@ -116,5 +124,9 @@ def _wish(
 
 def golden_summary(out: str | os.PathLike[str]) -> dict[str, int] | None:
     """How many inputs, values and outputs the golden file of a bundle holds, and its bytes; None if there is none."""
-    path = Path(out) / values.GOLDEN
-    return values.summary(path) if path.exists() else None
+    path = Path(out) / GOLDEN
+    if not path.exists():
+        return None
+    from wexport.golden import summary
+
+    return summary(path)
