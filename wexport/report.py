@@ -277,7 +277,9 @@ def verified(found: Verification) -> str:
     if found.model is not None:
         lines.append(f"{found.model}: {arrays} put together again, {_bytes(found.compared)}: equal, byte for byte")
     if found.golden:
-        lines.append(f"{_count(found.golden, 'golden value')} computed again: equal, within the rounding of their types")
+        lines.append(
+            f"{_count(found.golden, 'golden value')} computed again: equal, within the rounding of their types"
+        )
     return printable_lines([*lines, f"fingerprint {found.fingerprint}"])
 
 

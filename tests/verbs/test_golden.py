@@ -448,17 +448,6 @@ def test_two_gates_taken_for_each_other(stock: Path) -> None:
     assert differences(stock)[0].startswith("golden.safetensors: value.lstm_1: differs from what is computed by ")
 
 
-def test_two_labels_taken_for_each_other(stock: Path) -> None:
-    """Names are right, and computing goes by them; whoever goes by the labels takes the one gate for the other."""
-    path = stock / "manifest.yaml"
-    path.write_text(exchange(path.read_text(), '"at": {"gate": "input"}', '"at": {"gate": "output"}'))
-    assert sorted(differences(stock)) == [
-        f"lstm_1.{a}.{role}: is labelled '{b}' (gate), which its name does not say"
-        for a, b in (("input", "output"), ("output", "input"))
-        for role in ("bias", "kernel", "recurrent")
-    ]
-
-
 def test_another_activation(stock: Path) -> None:
     text = (stock / "manifest.yaml").read_text()
     (stock / "manifest.yaml").write_text(

@@ -406,7 +406,7 @@ def test_the_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is a folder"):
         save([good], tmp_path, force=True)
     with pytest.raises(OutputError, match="cannot be written"):
-        save([good], tmp_path / "none" / "a.npz")
+        save([good], tmp_path / "a.npz" / "b.npz")
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
 
 

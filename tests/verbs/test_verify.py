@@ -260,6 +260,23 @@ def test_update_gives_statistics_before_and_after(bundle: Path) -> None:
     assert wexport.verify(bundle).fingerprint == found.fingerprint
 
 
+def test_golden_values_are_computed_again(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    wexport.export(STOCK.path, bundle, golden=3)
+    assert (wexport.verify(bundle).golden, wexport.verify(bundle).differences) == (8, ())
+    data = load_file(bundle / "model.safetensors")
+    one, two = "lstm_1.forget.recurrent", "lstm_1.output.recurrent"
+    data[one], data[two] = data[two], data[one]
+    save_file(data, bundle / "model.safetensors")
+    found = wexport.verify(bundle).differences
+    assert any(text.startswith("golden.safetensors: value.lstm_1: differs from what is computed") for text in found)
+    before = load_file(bundle / "golden.safetensors")
+    wexport.update(bundle)
+    assert wexport.verify(bundle).differences == ()
+    after = load_file(bundle / "golden.safetensors")
+    assert [name for name in after if np.array_equal(after[name], before[name])] == ["in.aux_input", "in.lstm_input"]
+
+
 def test_update_refuses_what_is_no_edit_of_elements(bundle: Path) -> None:
     change(bundle, BROKEN["parts_overlap"][0])
     before = {p.name: p.read_bytes() for p in bundle.iterdir()}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wexport import dtypes
-from wexport.bundle import DATA, INDEX, Bundle
+from wexport.bundle import DATA, GOLDEN, INDEX, Bundle
 from wexport.errors import BundleError
 from wexport.model import Array
 from wexport.output import beside
@@ -32,7 +32,8 @@ class Updated:
 def update(path: str | os.PathLike[str], *, progress: Progress = lambda size: None) -> Updated:
     """Take over what was edited in a bundle's data: checksums, statistics and the fingerprint are made anew.
 
-    The files are written beside the old ones, then take their places; other files of the folder stay.
+    The files are written beside the old ones, then take their places; other files of the folder stay. Golden values are
+    computed anew from the inputs that they have.
 
     Args:
         path: the bundle's folder.
@@ -40,6 +41,7 @@ def update(path: str | os.PathLike[str], *, progress: Progress = lambda size: No
 
     Raises:
         BundleError: it is no bundle, or more than the elements was edited (names, shapes, types).
+        UsageError: its golden values cannot be computed anew.
         OutputError: the folder cannot be written to.
     """
     with Bundle(path) as bundle:
@@ -53,6 +55,11 @@ def update(path: str | os.PathLike[str], *, progress: Progress = lambda size: No
         shards = max(sum(found.size for found in bundle.ranges.values() if found.file is file) for file in bundle.files)
         with beside(bundle.path / DATA, True) as place:
             new = write_bundle(place, old, items, max(1, shards), progress)
+            if (bundle.path / GOLDEN).exists():
+                from wexport.golden import renew  # loads all that computes
+
+                with Bundle(place) as edited:
+                    renew(edited, bundle.path / GOLDEN)
             stale = [file.path for file in bundle.files if not (place / file.path.name).exists()]
         for file in (*stale, *([bundle.path / INDEX] if len(bundle.files) == 1 else [])):
             file.unlink(missing_ok=True)
