@@ -277,6 +277,8 @@ class _Planner:
         name = unique(wanted, self.names)
         if name != wanted:
             self.warnings.append(f"{wanted}: two tensors have this name; the later one is called {name}")
+        if any("\ud800" <= c <= "\udfff" for c in name):
+            self.findings.append(f"{name}: holds half a character, which no tensor's name can; rename the layer")
         self.names.add(name)
         dtype = element_type(array.dtype, rule.steps)
         stored_as = None if dtypes.held_as(dtype) == dtype else dtype

@@ -181,3 +181,12 @@ def test_a_config_for_other_weights(tmp_path: Path) -> None:
     assert plan.warnings, "shapes that do not fit are said; the arrays are kept whole"
     with pytest.raises(wexport.PlanError):
         wexport.plan(path, strict=True)
+
+
+def test_half_a_character_in_a_name(tmp_path: Path) -> None:
+    """JSON can spell one half of a surrogate pair; no UTF-8 file can hold it."""
+    content = members()
+    name = json.loads(content["config.json"])["config"]["layers"][-1]["config"]["name"]
+    config = content["config.json"].replace(f'"{name}"'.encode(), b'"\\ud800"')
+    path = archive(tmp_path / "model.keras", {**content, "config.json": config})
+    refuse(path, "holds half a character")
