@@ -111,6 +111,15 @@ def test_what_cannot_be_computed_is_said(model: Case, exported: Exported) -> Non
         computed(exported(model), model)
 
 
+@pytest.mark.parametrize(
+    "model", [c for c in CASES if re.match(r"keras1.*/op_(pad|upsample)", c.id)], ids=lambda c: c.id
+)
+def test_a_doubtful_data_format_is_said(model: Case) -> None:
+    plan = wexport.plan(model.path, architecture=model.architecture)
+    plan.close()
+    assert any("does not say which axis is the channels'" in text for text in plan.warnings)
+
+
 @pytest.mark.parametrize("table", [NOT_COMPUTED, NOT_COMPARED], ids=["computed", "compared"])
 def test_every_exception_is_needed(table: dict[str, str]) -> None:
     for pattern in table:

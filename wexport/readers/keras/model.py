@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -24,7 +25,7 @@ from wexport.readers.keras.bind import (
 from wexport.readers.keras.graph import NOTHING_KNOWN, Draft, draft_layers, lower, made_up
 from wexport.readers.keras.numbered import archive_arrays
 from wexport.readers.keras.result import model_of
-from wexport.readers.keras.source import Source, era_of, with_index
+from wexport.readers.keras.source import Source, data_formats, era_of, with_index
 from wexport.readers.keras.tree import Entry, Tree, read_tree
 
 
@@ -154,7 +155,7 @@ def _assembled(
             binding.draft = draft
         layers.append(_layer(source, binding, index))
     layers += [_layer(source, b, index) for b in bindings.values()]
-    warnings += _unknown_warnings(layers, drafts)
+    warnings += [*_unknown_warnings(layers, drafts), *_doubtful_formats(source, era, layers)]
     return model_of(source, tree.name, graph, layers, left, warnings)
 
 
@@ -164,6 +165,16 @@ def _layer(source: Source, binding: Binding, index: Mapping[str, int]) -> Layer:
         return finished(binding)
     except LayoutError as error:
         raise SourceError(f"{source.path}: {binding.draft.name}: {error}") from error
+
+
+def _doubtful_formats(source: Source, era: Era, layers: list[Layer]) -> list[str]:
+    """Keras 1 does not write down the data format of padding, cropping and upsampling; other layers tell it, if any."""
+    names = [
+        layer.name for layer in layers if re.fullmatch(r"(ZeroPadding|Cropping|UpSampling)[23]D", layer.class_name)
+    ]
+    if era.major > 1 or data_formats(source.config) or not names:
+        return []
+    return [f"{', '.join(names)}: the file does not say which axis is the channels'; the last one is taken for it"]
 
 
 def _unknown_warnings(layers: list[Layer], drafts: Mapping[str, Draft]) -> list[str]:

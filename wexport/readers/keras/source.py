@@ -55,8 +55,13 @@ def era_of(source: Source, first: bool, weight_names: list[str]) -> Era:
 
 def says_channels_first(config: Json) -> bool:
     """Whether the layers that name a data format name `channels_first`."""
-    found = {v for k, v in _pairs(config, 0) if k in {"data_format", "dim_ordering"}}
+    found = data_formats(config)
     return bool(found & {"channels_first", "th"}) and not found & {"channels_last", "tf"}
+
+
+def data_formats(config: Json) -> set[str]:
+    """The data formats that layers name, in the words of any version."""
+    return {v for k, v in _pairs(config, 0) if k in {"data_format", "dim_ordering"}}
 
 
 def _pairs(config: Json, depth: int) -> Iterator[tuple[str, Any]]:
