@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 import test_onnx_outputs
 import test_outputs
 from cases import Case, cases, onnx_cases
-from checked_equations import checked, compared
+from checked_equations import WrongEquationError, checked, compared
 from conftest import Exported
 from equation_rows import Row, rows
 from equations import FUNCTIONS
@@ -59,17 +61,17 @@ def test_texts_give_what_is_computed(
     assert {manifest["layers"][name]["kind"] for name in called} <= evaluated_kinds(model)
 
 
-def check(row: Row) -> list[str]:
+def compare(row: Row, text: list[str]) -> list[str]:
     compute = KINDS[row.kind].computes
     assert compute is not None
     result = compute(Step(row.attributes, row.tensors, row.args, kind=row.kind))
     entry, wanted = {"kind": row.kind, **row.attributes}, result if isinstance(result, dict) else {"y": result}
-    return compared(lines(row), entry, row.tensors, row.args, wanted)
+    return compared(text, entry, row.tensors, row.args, wanted)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda r: r.id)
 def test_rows(row: Row) -> None:
-    assert set(check(row)) & {"y", "scores", "labels"}
+    assert set(compare(row, lines(row))) & {"y", "scores", "labels"}
 
 
 def test_every_kind_is_evaluated(exported: Exported, evaluated_kinds: Callable[[Case], set[str]]) -> None:
@@ -90,6 +92,24 @@ def lines(row: Row) -> list[str]:
     write = KINDS[row.kind].equations
     assert write is not None
     return list(write(Terms(row.attributes, frozenset(row.tensors), "", frozenset(row.args), row.several)))
+
+
+def test_any_two_tensors_swapped_in_a_text_are_seen() -> None:
+    first = {row.kind: row for row in reversed(ROWS)}
+    count = 0
+    for row in first.values():
+        text = lines(row)
+        shown = set(re.findall("`([^`]+)`", "\n".join(line.partition("  # ")[0] for line in text)))
+        for a, b in combinations(sorted(shown), 2):
+            one, two = (row.tensors[n][1] for n in (a, b))
+            if one.shape != two.shape or np.array_equal(one, two):
+                continue
+            other = {f"`{a}`": f"`{b}`", f"`{b}`": f"`{a}`"}
+            swapped = [re.sub("`[^`]+`", lambda m, other=other: other.get(m[0], m[0]), line) for line in text]
+            with pytest.raises(WrongEquationError):
+                compare(row, swapped)
+            count += 1
+    assert count > 150
 
 
 def test_every_function_is_evaluated(exported: Exported) -> None:

@@ -98,6 +98,9 @@ def _products() -> Iterator[Row]:
     }
     yield Row("grouped_attention", g, caches, args)
     yield Row("grouped_attention", {**g, "interleaved": True, "window": [1, -1]}, caches, args, note="window")
+    two = {"query": f(2, 2, 16), "key": f(2, 2, 8), "value": f(2, 2, 8), "past_key": f(2, 2, 6, 4)}
+    two |= {"past_value": f(2, 2, 6, 4), "lengths": np.asarray([3, 5]), "total": np.asarray(6)}
+    yield Row("grouped_attention", g, caches, two, note="two-keys")
     first = {"query": f(2, 3, 32), "lengths": np.asarray([2, 1]), "total": np.asarray(3)}
     yield Row("grouped_attention", g, caches, first, note="packed")
     for update in ("linear", "gated", "delta", "gated_delta"):

@@ -68,7 +68,7 @@ def _recurrent() -> Iterator[Row]:
         yield Row(kind, {**a, **how}, sides, {"x": np.swapaxes(X, 0, 1)}, note="both-time-major")
         how = steps(**both("concat", go_backwards=True, backward={}))
         yield Row(kind, {**a, **how}, sides, {"x": X}, note="both-from-the-last")
-        yield Row(kind, {**a, "clip": 0.3, **steps()}, cell(kind, "", 3, 4, "recurrent_bias"), {"x": X}, note="clip")
+        yield Row(kind, {**a, "clip": 1.5, **steps()}, cell(kind, "", 3, 4, "recurrent_bias"), {"x": X}, note="clip")
     peepholes = cell("lstm", "", 3, 4, "peephole")
     lstm = cell_attributes("lstm", output_activation={"name": "relu"})
     yield Row("lstm", {**lstm, **steps()}, peepholes, {"x": X}, note="peepholes")
@@ -85,7 +85,9 @@ def _stacked() -> Iterator[Row]:
         a = {"cells": cells, "state_order": order, **steps()}
         args = {"x": X, "mask": MASK, "initial_state": tuple(states[s] for s in order)}
         yield Row("stacked_rnn", a, tensors, args, note=f"from-{order[0]}")
-        sides = {f"{d}.{n}": t for d in ("forward", "backward") for n, t in tensors.items()}
+        sides = {
+            f"{d}.{n}": (t[0], t[1] + i) for i, d in enumerate(("forward", "backward")) for n, t in tensors.items()
+        }
         yield Row("stacked_rnn", {**a, **both("sum")}, sides, {"x": X, "mask": MASK}, note=f"both-from-{order[0]}")
         major = {"axes": {"x": ["length", "batch", "channel"], "y": ["length", "batch", "channel"]}}
         yield Row(

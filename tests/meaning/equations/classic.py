@@ -133,7 +133,10 @@ def _descend(
     for row, sample in enumerate(x.data.tolist()):
         for column, tree in enumerate(sorted(roots)):
             i = roots[tree]
+            seen_before = set()
             while modes[i] != "LEAF":
+                assert i not in seen_before, "a tree that goes round"
+                seen_before.add(i)
                 seen = sample[int(features.data[i])]
                 true = _ASKS[modes[i]](seen, values.data[i])
                 if math.isnan(seen):
@@ -195,8 +198,10 @@ def _descend_numbered(
     found = np.empty((len(x.data), len(roots.data)), int)
     for row, sample in enumerate(x.data.tolist()):
         for column, root in enumerate(roots.data.astype(int).tolist()):
-            i, at_leaf = root, False
+            i, at_leaf, seen_before = root, False, set()
             while not at_leaf:
+                assert i not in seen_before, "a tree that goes round"
+                seen_before.add(i)
                 seen, word = sample[int(features.data[i])], _WORDS[int(modes.data[i])]
                 true = seen in members[i] if word == "BRANCH_MEMBER" else _ASKS[word](seen, splits.data[i])
                 if math.isnan(seen):
