@@ -85,8 +85,7 @@ class _Machine:
             half = next((o["dtype"] for o in call["out"] if o["dtype"] in _HALF), None)
             args = {role: self.argument(arg, values, half) for role, arg in call["args"].items()}
             try:
-                tensors = self.tensors(call["layer"], half)
-                found = _computed(layer, tensors, args, call["out"], self.bodies(call, values))
+                found = self.computed(call, self.tensors(call["layer"], half), args, values)
             except (MemoryError, WexportError):
                 raise
             except Exception as error:  # whatever NumPy or a room makes of what does not fit together
@@ -97,6 +96,17 @@ class _Machine:
                     if result is None:
                         raise UsageError(f"{call['layer']}: computing {layer['kind']} gives no {out['role']!r}")
                     values[out["value"]] = _held(result, out["dtype"])
+
+    def computed(
+        self,
+        call: Mapping[str, Any],
+        tensors: Mapping[str, tuple[str, Array]],
+        args: dict[str, Any],
+        values: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """What a call gives, by role, before it is rounded to the stated types."""
+        layer = self.manifest["layers"][call["layer"]]
+        return _computed(layer, tensors, args, call["out"], self.bodies(call, values))
 
     def tensors(self, layer: str, half: str | None) -> dict[str, tuple[str, Array]]:
         """A layer's tensors, with their axes."""

@@ -22,7 +22,7 @@ from wexport.layers import KINDS
 from wexport.layers.step import Terms
 from wexport.layout import Leaf, Piece, Refold, Rule, axis_sizes, element_type, expand, parse_side
 from wexport.lineage import Lineage, trace
-from wexport.model import Array, Json, Layer, LeftOut, Model, Weight, every, unpacking
+from wexport.model import Arg, Array, Json, Layer, LeftOut, Model, Ref, Weight, every, unpacking
 from wexport.names import Names, label_rank, role_rank, tensor_name, unique
 from wexport.packed import apart, packed
 from wexport.view import View
@@ -389,11 +389,27 @@ def _equations(
         if layer_name is not None:
             names.setdefault(layer_name, set()).add(full[len(layer_name) + 1 :])
     found = {}
-    args = {c.layer: frozenset(role for role, a in c.args.items() if a is not None) for c in every(model.calls)}
+    args: dict[str, set[str]] = {}  # of all calls of a layer
+    several: dict[str, dict[str, tuple[str | None, ...]]] = {}
+    arrays = {t.array.key: t for t in tensors if t.view.size == t.array.count}
+    for call in every(model.calls):
+        args.setdefault(call.layer, set()).update(role for role, a in call.args.items() if a is not None)
+        for role, a in call.args.items():
+            parts = _own_parts(a, call.layer, arrays)
+            several.setdefault(call.layer, {}).setdefault(role, parts)
     for name, own in names.items():
         layer = layers[name]
         write = KINDS[layer.kind].equations
         if write is None or layer.attributes.get("partial"):
             continue
-        found[name] = tuple(write(Terms(layer.attributes, frozenset(own), args=args.get(name, frozenset()))))
+        terms = Terms(layer.attributes, frozenset(own), "", frozenset(args.get(name, ())), several.get(name, {}))
+        found[name] = tuple(write(terms))
     return found
+
+
+def _own_parts(arg: Arg, layer: str, arrays: Mapping[str, Tensor]) -> tuple[str | None, ...]:
+    """Which of an argument's values are tensors of the layer, by their names below it."""
+    parts = arg if isinstance(arg, tuple) else (arg,)
+    tensors = [arrays.get(a.array) if isinstance(a, Ref) else None for a in parts]
+    names = [t.name[len(layer) + 1 :] if t is not None and t.layer == layer else None for t in tensors]
+    return tuple(names) if isinstance(arg, tuple) or any(names) else ()

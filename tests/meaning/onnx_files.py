@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from checked_equations import checked
 from onnx import TensorProto, helper, numpy_helper
 
 import wexport
@@ -71,9 +72,10 @@ def exported(proto: onnx.ModelProto, place: Path) -> wexport.Bundle:
 
 
 def computed(bundle: wexport.Bundle, inputs: Sequence[Array]) -> list[Any]:
-    """A model's outputs, from its bundle alone."""
+    """A model's outputs, from its bundle alone; the text of every layer's equations is computed beside it."""
     names = bundle.manifest["inputs"]
-    values = evaluate(bundle.manifest, lambda n: bundle[n], dict(zip(names, inputs, strict=True)))
+    with checked():
+        values = evaluate(bundle.manifest, lambda n: bundle[n], dict(zip(names, inputs, strict=True)))
     return [values[o["value"]] for o in bundle.manifest["outputs"].values()]
 
 

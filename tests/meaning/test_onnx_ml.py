@@ -91,6 +91,11 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
     ("SVMClassifier", {"coefficients": numbers(f(3, 4)), "rho": [0.1, 0.1, 0.1], "kernel_type": "LINEAR",
                        "kernel_params": [0.0, 0.0, 0.0], **STRINGS}),
     *(
+        ("SVMClassifier", {"coefficients": numbers(c), "rho": [r], "kernel_type": "LINEAR",
+                           "kernel_params": [0.0, 0.0, 0.0], "classlabels_ints": list(range(4, 4 + len(c)))})
+        for c in (f(1, 4), f(2, 4), np.abs(f(2, 4)) / 4, f(3, 4)) for r in (-1.0, 0.2)
+    ),
+    *(
         ("SVMRegressor", {"coefficients": numbers(f(3)), "kernel_params": [0.3, 0.2, 2.0], "kernel_type": k,
                           "n_supports": 3, "rho": [0.4], "support_vectors": numbers(f(3, 4, seed=2)), "one_class": one})
         for k, one in (("RBF", 0), ("POLY", 0), ("SIGMOID", 1))

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from checked_equations import checked
 from onnx import TensorProto, helper, numpy_helper
 from rebuild import rebuilt
 
@@ -629,7 +630,8 @@ def values(bundle: wexport.Bundle, inputs: Mapping[str, Array], turned: str | No
         found = bundle[name]
         return found.reshape(-1)[::-1].reshape(found.shape) if name == turned else found
 
-    computed = evaluate(bundle.manifest, read, inputs)
+    with checked():
+        computed = evaluate(bundle.manifest, read, inputs)
     return [np.asarray(computed[o["value"]]) for o in bundle.manifest["outputs"].values()]
 
 
@@ -688,7 +690,8 @@ def test_equations_name_every_tensor(made: Made) -> None:
 
 def test_shapes_and_types_are_those_that_are_computed(made: Made) -> None:
     model, _, bundle = made
-    computed = evaluate(bundle.manifest, lambda name: bundle[name], model.inputs)
+    with checked():
+        computed = evaluate(bundle.manifest, lambda name: bundle[name], model.inputs)
     for call in bundle.manifest["calls"]:
         for out in call["out"]:
             if out["value"] is not None and out["shape"] is not None:

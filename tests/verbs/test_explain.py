@@ -70,7 +70,8 @@ def test_the_forum_model() -> None:
     places = {part.short: part.source for part in found.parts}
     assert places["forget.recurrent"] == "get_weights()[1][:, 128:256]"
     assert places["forget.bias"] == "get_weights()[2][128:256]"
-    assert len(found.equations) == 6
+    assert (found.equations[0], found.equations[-1]) == ("each step:", "y = last(h)")
+    assert len(found.equations) == 8
 
 
 def test_gates_that_are_arrays_of_their_own() -> None:

@@ -41,6 +41,8 @@ kind("attention", score=TEXT, scaled=BOOL, causal=BOOL)
 # what a Keras call names its tensors, in the words of a manifest
 _CALL = ("query", "value", "key", "query_mask", "value_mask", "key_mask", "mask")
 _OLD_CALL = ("query", "value", "key", "mask")
+_PARTS = ("query", "key", "value")
+_MASKS = ("query_mask", "value_mask", "key_mask", "mask")
 
 
 # -- many heads --------------------------------------------------------------------------------------------------------
@@ -155,18 +157,32 @@ def _multi_head_flow(f: Flow) -> Mapping[str, Value]:
 @equations("multi_head_attention")
 def _multi_head_equations(terms: Terms) -> list[str]:
     a = terms.attributes
-    parts = ["query", "key", "value", *(["gate"] if a["gate"] else [])]
-    of = {"gate": "query"}
+    key = "key" if "key" in terms.args else "value"
     lines = [
-        f"{p[0]} = {of.get(p, p)} @ {terms.ref(f'{p}.kernel')}{terms.plus(f'{p}.bias')}" if p != "gate"
-        else f"g = sigmoid(query @ {terms.ref('gate.kernel')}{terms.plus('gate.bias')})"
-        for p in parts
-    ]  # fmt: skip
+        f"{part[0]} = {_projected_term(terms, part, x)}"
+        for part, x in zip(_PARTS, ("query", key, "value"), strict=True)
+    ]
+    if a["gate"]:
+        lines.append(f"g = sigmoid({_projected_term(terms, 'gate', 'query')})")
     if a["kv_heads"] != a["heads"]:
         times = a["heads"] // a["kv_heads"]
         lines += [f"k = repeat(k, {times}, over=kv_head)", f"v = repeat(v, {times}, over=kv_head)"]
-    heads = "(softmax(q @ k.T / sqrt(key_dim)) @ v)" + (" * g" if a["gate"] else "")
-    return [*lines, f"y = {heads} @ {terms.ref('output.kernel')}{terms.plus('output.bias')}"]
+    score = "q @ k.T / sqrt(key_dim)"
+    masks = [m for m in (*_MASKS, "causal") if m in terms.args]
+    if masks or a.get("window") is not None:
+        score = f"where(seen({', '.join(masks)}), {score}, -1e9)"
+    gate = " * g" if a["gate"] else ""
+    return [
+        *lines,
+        f"scores = softmax({score})",
+        f"y = {_projected_term(terms, 'output', f'(scores @ v{gate})', (-2, -1))}",
+    ]
+
+
+def _projected_term(terms: Terms, part: str, x: str, axes: tuple[int, ...] = (-1,)) -> str:
+    inner = terms.below(part, (terms.attributes.get("parts") or {}).get(part) or {})
+    kernel = quantized.kernel_term(inner) or inner.ref("kernel")
+    return f"{quantized.rounded_term(inner, x, axes)} @ {kernel}{inner.plus('bias')}"
 
 
 def _project(step: Step, part: str, x: Array) -> Array:
@@ -279,13 +295,18 @@ def _attention_flow(f: Flow) -> Mapping[str, Value]:
 @equations("attention")
 def _attention_equations(terms: Terms) -> list[str]:
     scale = f"{terms.ref('scale')} * " if terms.has("scale") else ""
+    key = "key" if "key" in terms.args else "value"
     if terms.attributes["score"] == "dot":
-        score = f"{scale}(query @ key.T)"
+        score = f"{scale}(query @ {key}.T)"
     elif terms.attributes["score"] == "concat":
-        score = f"{terms.ref('score_scale')} * sum(tanh({scale}(query + key)), over=dim)"
+        score = f"{terms.ref('score_scale')} * sum(tanh({scale}pairs(query, {key})), over=-1)"
     else:
-        score = f"sum({scale}tanh(query + key), over=dim)"
-    return [f"y = softmax({score}) @ value"]
+        score = f"sum({scale}tanh(pairs(query, {key})), over=-1)"
+    masks = [m for m in ("value_mask", "causal") if m in terms.args]
+    if masks or terms.attributes["causal"]:
+        score = f"{score} - 1e9 * (1 - seen({', '.join(masks)}))"
+    rows = " * each_row(query_mask)" if "query_mask" in terms.args else ""
+    return [f"scores = softmax({score})", f"y = (scores @ value){rows}" if rows else "y = scores @ value"]
 
 
 @computes("attention")

@@ -330,7 +330,12 @@ def _transpose_flow(f: Flow) -> Mapping[str, Value]:
 @equations("conv")
 def _conv_equations(terms: Terms) -> list[str]:
     product = "conv(x, kernel)" if "kernel_axes" in terms.attributes else terms.product("kernel", "conv({x}, {w})")
-    if terms.has("kernel") and (whole := quantized.kernel_term(terms)) is not None:
+    stored = terms.has("kernel") and "kernel_axes" not in terms.attributes
+    whole = quantized.kernel_term(terms) if stored else None
+    if whole is None and terms.has("lora_b"):
+        low, inner = terms.attributes["lora"], terms.product("lora_a", "conv({x}, {w})")
+        product += f" + {low['alpha'] / low['rank']} * ({inner}) @ {terms.ref('lora_b')}"
+    if whole is not None:
         product = f"conv(x, {whole})"
     return [f"y = {terms.activation('activation', product + terms.plus('bias'))}"]
 

@@ -21,7 +21,7 @@ from wexport.layers.activation import activation
 from wexport.layers.conv import each_axis, padding_of, rank_of, spatial, spatial_attributes, window_length
 from wexport.layers.keras import Keras, Slot, Stored, keras, rule
 from wexport.layers.numerics import conv
-from wexport.layers.recurrent import GATES, STATES, both, directed, run
+from wexport.layers.recurrent import GATES, STATES, Cells, both, directed, run
 from wexport.layers.registry import (
     ACTIVATION,
     ANY,
@@ -143,13 +143,14 @@ def _flow(f: Flow) -> Mapping[str, Value]:
 
 @equations("conv_lstm")
 def _equations(terms: Terms) -> list[str]:
-    return directed(terms, _lines)
+    states = [(state, state[-1]) for state in STATES["conv_lstm"]]
+    return directed(terms, lambda t: Cells(_lines(t), "h", states))
 
 
 def _lines(terms: Terms) -> list[str]:
     def term(gate: str) -> str:
         x = terms.product(f"{gate}.kernel", "conv({x}, {w})")
-        return f"{x} + conv(h, {terms.ref(f'{gate}.recurrent')}){terms.plus(f'{gate}.bias')}"
+        return f"{x} + state_conv(h_prev, {terms.ref(f'{gate}.recurrent')}){terms.plus(f'{gate}.bias')}"
 
     def gated(gate: str) -> str:
         return terms.activation("recurrent_activation", term(gate))
@@ -159,7 +160,7 @@ def _lines(terms: Terms) -> list[str]:
         f"f = {gated('forget')}",
         f"g = {terms.activation('activation', term('cell'))}",
         f"o = {gated('output')}",
-        "c = f * c + i * g",
+        "c = f * c_prev + i * g",
         f"h = o * {terms.activation('activation', 'c')}",
     ]
 

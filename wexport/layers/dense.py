@@ -77,11 +77,10 @@ def _each(terms: Terms, parts: Sequence[str]) -> str:
 
 
 def _affine(terms: Terms) -> str:
-    whole = quantized.kernel_term(terms)
-    product = terms.product("kernel") if whole is None else f"x @ {whole}"
+    product = quantized.product(terms)
     alpha, beta = (terms.attributes.get(k) for k in ("alpha", "beta"))
     product = product if alpha is None else f"{alpha} * ({product})"
-    bias = terms.plus("bias")
+    bias = quantized.plus_bias(terms)
     return product + (bias if beta is None else bias.replace(" + ", f" + {beta} * "))
 
 
@@ -302,10 +301,19 @@ def _einsum_flow(f: Flow) -> Mapping[str, Value]:
     return {"y": f.source(shape[:extra] + inner if match[1] else inner + shape[len(x) :])}
 
 
+def _reduced(match: re.Match[str]) -> tuple[int, ...]:
+    """The axes of x that are summed over, counted from the last; none where others stand behind them."""
+    x, y = match[2], match[6]
+    return tuple(i - len(x) for i, c in enumerate(x) if c not in y) if not match[3] else ()
+
+
 @equations("einsum_dense")
 def _einsum_equations(terms: Terms) -> list[str]:
+    match = _EQUATION.fullmatch(terms.attributes["equation"])
+    reduced = _reduced(match) if match is not None else ()
     whole = quantized.kernel_term(terms) or terms.ref("kernel")
-    product = f"einsum({terms.attributes['equation']!r}, x, {whole}){terms.plus('bias')}"
+    x = quantized.rounded_term(terms, "x", reduced or (-1,))
+    product = f"einsum({terms.attributes['equation']!r}, {x}, {whole}){quantized.plus_bias(terms)}"
     return [f"y = {terms.activation('activation', product)}"]
 
 
@@ -314,16 +322,16 @@ def _compute_einsum(step: Step) -> Array:
     equation = step.attributes["equation"]
     match = _EQUATION.fullmatch(equation)
     assert match is not None
-    x, weight, y = match[2], match[4], match[6]
+    weight, y = match[4], match[6]
     kernel = einsum_kernel(step, weight, y)
     if (low := quantized.low_rank(step)) is not None:
         kernel = kernel + low
-    reduced = tuple(i - len(x) for i, c in enumerate(x) if c not in y) if not match[3] else ()
+    reduced = _reduced(match)
     z = np.einsum(equation, quantized.rounded_input(step, step.x, reduced or (-1,)), kernel)
     bias = quantized.rounded_bias(step)
     if bias is not None:
-        axes = step.tensors[f"{step.prefix}bias"][0].split()
-        wanted = [c for c in y if f"out_{c}" in axes]
+        axes = {word.rpartition("_")[2] for word in step.tensors[f"{step.prefix}bias"][0].split()}
+        wanted = [c for c in y if c in axes]
         first = y.index(wanted[0])
         bias = bias.reshape([bias.shape[wanted.index(c)] if c in wanted else 1 for c in y[first:]])
         z = z + (bias if not match[7] else bias.reshape(bias.shape + (1,) * (z.ndim - len(y))))

@@ -151,20 +151,35 @@ def _padding(mask: Any, a: Mapping[str, Any], batch: int, queries: int, keys: in
 
 @equations("scaled_dot_product")
 def _product_equations(terms: Terms) -> list[str]:
-    names = [("q", "query"), ("k", "key"), ("v", "value")]
-    lines = [f"{k} = {name} + {terms.ref(f'{name}.bias')}" for k, name in names if terms.has(f"{name}.bias")]
+    """Heads that are packed into the last axis are split first; packed arguments are taken apart by `parts`."""
+    a = terms.attributes
+    names = {"q": "query", "k": "key", "v": "value"}
+    given = [name for name in names.values() if name in terms.args]
+    biases = [terms.ref(f"{n}.bias") for n in names.values() if terms.has(f"{n}.bias")]
     if terms.has("bias"):
-        lines = [f"q, k, v = concat(query, key, value) + {terms.ref('bias')}"]
-    return [*lines, *_chosen(terms, *(("q", "k", "v") if lines else ("query", "key", "value")))]
+        biases = [f"split({terms.ref('bias')}, {tuple(a['sizes'])})"]
+    lines = [f"q, k, v = parts({', '.join(given + [f'bias={b}' for b in _tuple(biases)])})"]
+    for k, past in (("k", "past_key"), ("v", "past_value")):
+        if past in terms.args:
+            lines.append(f"{k} = concat({past}, {k}, axis=2)")
+    return [*lines, *_chosen(terms, ("mask", "padding", "lengths"), "past_key")]
 
 
-def _chosen(terms: Terms, q: str, k: str, v: str) -> list[str]:
-    scale = terms.attributes.get("scale")
-    score = f"{q} @ {k}.T / sqrt(dim)" if scale is None else f"{scale} * {q} @ {k}.T"
-    if terms.attributes.get("softcap"):
-        score = f"{terms.attributes['softcap']} * tanh({score} / {terms.attributes['softcap']})"
-    masks = "".join(f" + {n}" for n in ("mask", "padding") if n in terms.args)
-    return [f"y = softmax({score}{masks}) @ {v}"]
+def _tuple(biases: list[str]) -> list[str]:
+    return [f"({', '.join(biases)})"] if len(biases) > 1 else biases
+
+
+def _chosen(terms: Terms, masks: tuple[str, ...], past: str, axis: int = 2) -> list[str]:
+    a = terms.attributes
+    scale = a.get("scale")
+    score = "q @ k.T / sqrt(dim(q))" if scale is None else f"{scale} * (q @ k.T)"
+    if a.get("softcap"):
+        score = f"{a['softcap']} * tanh({score} / {a['softcap']})"
+    given = [m for m in masks if m in terms.args]
+    before = f", past=length({past}, {axis})" if past in terms.args else ""
+    if given or a["causal"] or a.get("window"):
+        score = f"hidden({', '.join([score, *given])}{before})"
+    return [f"y = join(softmax({score}) @ v)"]
 
 
 def _inputs(step: Step) -> list[Array | None]:
@@ -217,11 +232,14 @@ def _compute_product(step: Step) -> dict[str, Array]:
 @equations("projected_attention")
 def _projected_equations(terms: Terms) -> list[str]:
     if terms.has("kernel"):
-        lines = [f"q, k, v = x @ {terms.ref('kernel')}{terms.plus('bias')}"]
+        sizes = tuple(terms.attributes["sizes"])
+        lines = [f"q, k, v = heads(split(x @ {terms.ref('kernel')}{terms.plus('bias')}, {sizes}))"]
     else:
         names = [("q", "query"), ("k", "key"), ("v", "value")]
         lines = [f"{k} = x @ {terms.ref(f'{name}.kernel')}{terms.plus(f'{name}.bias')}" for k, name in names]
-    return [*lines, *_chosen(terms, "q", "k", "v")]
+    if "past" in terms.args:
+        lines += [f"{k} = concat(past[{i}], {k}, axis=2)" for i, k in enumerate("kv")]
+    return [*lines, *_chosen(terms, ("mask", "padding"), "past", 3)]
 
 
 def _projections(step: Step) -> list[Array]:
@@ -278,9 +296,8 @@ def angles(step: Step, positions: Any, length: int) -> tuple[Array, Array]:
 @equations("rotary_embedding")
 def _rotary_equations(terms: Terms) -> list[str]:
     cos, sin = terms.ref("cos_cache"), terms.ref("sin_cache")
-    place = "[positions]" if "positions" in terms.args else ""
-    how = "x[0::2], x[1::2]" if terms.attributes["interleaved"] else "split(x, 2)"
-    return [f"a, b = {how}", f"y = a * {cos}{place} - b * {sin}{place}, a * {sin}{place} + b * {cos}{place}"]
+    place = "[places(x, positions)]" if "positions" in terms.args else ""
+    return [f"y = turned(x, {cos}{place}, {sin}{place})"]
 
 
 @computes("rotary_embedding")
@@ -300,13 +317,21 @@ def _compute_rotary(step: Step) -> Array:
 
 @equations("grouped_attention")
 def _grouped_equations(terms: Terms) -> list[str]:
-    lines = []
-    for name, norm in (("q", "query_norm"), ("k", "key_norm")):
-        if terms.has(norm):
-            lines.append(f"{name} = rms_norm({name}) * {terms.ref(norm)}")
+    """`at` is where each sequence's new keys begin: behind its own past."""
+    given = [name for name in ("query", "key", "value") if name in terms.args]
+    past = [name for name in ("past_key", "past_value") if name in terms.args]
+    lines = [f"q, k, v = parts({', '.join(given)})", f"at = begins({', '.join(['k', 'lengths', 'total', *past[:1]])})"]
     if terms.attributes["rotary"]:
-        lines.append(f"q, k = rotary(q, k, {terms.ref('cos_cache')}, {terms.ref('sin_cache')})")
-    return [*lines, *_chosen(terms, "q", "k", "v")]
+        place = "places(k, positions)" if "positions" in terms.args else "at + places(k)"
+        angles = f"{terms.ref('cos_cache')}[{place}], {terms.ref('sin_cache')}[{place}]"
+        lines += [f"{v} = turned({v}, {angles})" for v in "qk"]
+    for k, old in (("k", "past_key"), ("v", "past_value")):
+        lines.append(f"{k} = cached({k}, at, total{f', {old}' if old in terms.args else ''})")
+    scale, cap = terms.attributes.get("scale"), terms.attributes.get("softcap")
+    score = "q @ k.T / sqrt(dim(q))" if scale is None else f"{scale} * (q @ k.T)"
+    score = f"{cap} * tanh({score} / {cap})" if cap else score
+    mask = ", mask" if "mask" in terms.args else ""
+    return [*lines, f"y = join(softmax(hidden({score}{mask}, past=at)) @ v)"]
 
 
 @computes("grouped_attention")
@@ -347,10 +372,12 @@ def _compute_grouped(step: Step) -> dict[str, Array]:
 
 @equations("linear_attention")
 def _linear_equations(terms: Terms) -> list[str]:
-    rule = terms.attributes["update"]
-    state = "exp(decay) * s" if "gated" in rule else "s"
-    value = f"beta * (value - ({state}).T @ key)" if "delta" in rule else "value"
-    return [f"s = {state} + key * ({value}).T", "y = scale * s.T @ query"]
+    rule, scale = terms.attributes["update"], terms.attributes["scale"]
+    state = "exp(decay).T * s_prev" if "gated" in rule else "s_prev"
+    value = "beta * (value - key @ m)" if "delta" in rule else "value"
+    out = f"o = {scale} * (query @ s)" if scale else "o = query @ s / sqrt(dim(key))"
+    lines = [f"m = {state}", f"s = m + key.T @ ({value})", out]
+    return ["each step:", *(f"  {line}" for line in lines), "y = every(o)", "present_state = s"]
 
 
 @computes("linear_attention")

@@ -18,8 +18,8 @@ from wexport.features import Value
 from wexport.layers.activation import unchanged
 from wexport.layers.flows import opaque
 from wexport.layers.numerics import gelu
-from wexport.layers.registry import BOOL, TEXT, Flow, computes, flow, kind
-from wexport.layers.step import Step
+from wexport.layers.registry import BOOL, TEXT, Flow, computes, equations, flow, kind
+from wexport.layers.step import Step, Terms
 
 Array = NDArray[Any]
 
@@ -57,6 +57,11 @@ def _compute_clip(step: Step) -> Array:
     x, low, high = step.x, step.args.get("low"), step.args.get("high")
     x = x if low is None else np.maximum(x, low)
     return x if high is None else np.minimum(x, high)
+
+
+@equations("bias_gelu")
+def _bias_gelu_equations(terms: Terms) -> list[str]:
+    return [f"y = gelu(x{terms.plus('bias')}, approximate=False)"]
 
 
 @computes("bias_gelu")

@@ -44,6 +44,8 @@ def _embedding(layer: Keras) -> Stored:
         call = ("x", "reverse")
         if not tied:
             slots += _reverse(layer, how, dim)
+            if how.block is not None:  # no array says the group of each position, as the table has one
+                attributes["dequantize"] = {**attributes["dequantize"], "axis": "dim"}
     if layer.era.major == 1:
         slots = [Slot("W", slots[0].rule)]
     return Stored("embedding", attributes, tuple(slots), call, mask="make" if zero else "stop")
@@ -100,7 +102,14 @@ def _embedding_flow(f: Flow) -> Mapping[str, Value]:
 @equations("embedding")
 def _embedding_equations(terms: Terms) -> list[str]:
     table = quantized.kernel_term(terms, "embedding") or terms.ref("embedding")
-    return [f"y = {table}[x]"]
+    mask = ["mask = x != 0"] if terms.attributes["mask_zero"] else []
+    if "reverse" not in terms.args:
+        return [f"y = {table}[x]", *mask]
+    other = quantized.kernel_term(terms, "reverse_embedding") if terms.has("reverse_embedding") else f"{table}.T"
+    back = f"x @ {other or terms.ref('reverse_embedding')}"
+    cap = terms.attributes.get("soft_cap")
+    back = back if cap is None else f"tanh({back} / {cap}) * {cap}"
+    return [f"y = {back} if reverse else {table}[x]", *mask]
 
 
 @computes("embedding")
@@ -110,8 +119,8 @@ def _compute_embedding(step: Step) -> Any:
     if (low := quantized.low_rank(step)) is not None:
         table = table + low
     if step.args.get("reverse"):
-        other = step.get("reverse_embedding")
-        y = step.x @ (table.T if other is None else other)
+        other = quantized.dequantized(step, "reverse_embedding") if step.has("reverse_embedding") else table.T
+        y = step.x @ other
         cap = a.get("soft_cap")
         return y if cap is None else np.tanh(y / cap) * cap
     x = step.x.astype(np.int64)

@@ -34,7 +34,7 @@ from wexport.layers.registry import (
     flow,
     kind,
 )  # fmt: skip
-from wexport.layers.step import Step, Terms
+from wexport.layers.step import Step, Terms, unread
 
 Array = NDArray[Any]
 
@@ -57,7 +57,10 @@ def _alike(f: Flow) -> Mapping[str, Value]:
 
 
 def _normal(terms: Terms, epsilon: Any, centered: bool = True) -> str:
-    text = f"(s - mean(s)) / sqrt(variance(s) + {epsilon})" if centered else f"s / sqrt(mean(s * s) + {epsilon})"
+    over = "over=-1"
+    text = f"s / sqrt(mean(s * s, {over}) + {epsilon})"
+    if centered:
+        text = f"(s - mean(s, {over})) / sqrt(variance(s, {over}) + {epsilon})"
     scaled = f"{text} * {terms.ref('scale')}" if terms.takes("scale") else text
     return f"y = {scaled}{terms.plus('offset')}"
 
@@ -85,10 +88,13 @@ def _compute_skip(step: Step) -> dict[str, Array]:
 
 @equations("embed_norm")
 def _embed_equations(terms: Terms) -> list[str]:
-    parts = [f"{terms.ref('embedding')}[x]", f"{terms.ref('position_embedding')}[positions]"]
-    if terms.has("segment_embedding"):
+    place = f"places(x{', positions' if 'positions' in terms.args else ''})"
+    parts = [f"{terms.ref('embedding')}[x]", f"{terms.ref('position_embedding')}[{place}]"]
+    seen = "segments" in terms.args
+    if seen:
         parts.append(f"{terms.ref('segment_embedding')}[segments]")
-    return [f"s = {' + '.join(parts)}", _normal(terms, terms.attributes["epsilon"])]
+    rest = "" if seen else unread(terms, "segment_embedding")
+    return [f"s = {' + '.join(parts)}{rest}", _normal(terms, terms.attributes["epsilon"])]
 
 
 @computes("embed_norm")
@@ -110,7 +116,8 @@ def _compute_embed(step: Step) -> dict[str, Array]:
 
 @equations("causal_conv")
 def _causal_equations(terms: Terms) -> list[str]:
-    inner = f"depthwise_conv(concat(past_state, x), {terms.ref('kernel')}){terms.plus('bias')}"
+    past = ", past_state" if "past_state" in terms.args else ""
+    inner = f"causal_conv(x, {terms.ref('kernel')}{past}){terms.plus('bias')}"
     return [f"y = {terms.activation('activation', inner)}"]
 
 
@@ -176,6 +183,12 @@ def _between(x: Array, y: Array, z: Array) -> Array:
 
 
 # -- others ------------------------------------------------------------------------------------------------------------
+
+
+@equations("gated_silu")
+def _gated_equations(terms: Terms) -> list[str]:
+    a, b = terms.arg("x")
+    return [f"y = {a} * sigmoid({terms.attributes['alpha']} * {a}) * {b}"]
 
 
 @computes("gated_silu")

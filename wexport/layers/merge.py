@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from wexport.features import Dim, Value, concat
 from wexport.layers.keras import Keras, Stored, keras, plain, unknown
-from wexport.layers.registry import BOOL, INT, INTS, NUMBER, TEXT, Flow, computes, flow, kind
-from wexport.layers.step import Step
+from wexport.layers.registry import BOOL, INT, INTS, NUMBER, TEXT, Flow, computes, equations, flow, kind
+from wexport.layers.step import Step, Terms
 from wexport.model import Json
 
 Array = NDArray[Any]
@@ -170,8 +170,26 @@ def register_elementwise(name: str) -> None:
     computes(name)(compute)
 
 
+_SIGNS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": "**"}
+
+
+def _write_elementwise(name: str) -> None:
+    """Sign in the equation of an elementwise kind: of operators; Keras' layers, which know masks, have no tensors."""
+
+    def write(terms: Terms) -> list[str]:
+        if terms.attributes["broadcast"] != "numpy":
+            return []
+        values = terms.arg("x")
+        sign = _SIGNS.get(name) if len(values) > 1 and not terms.attributes.get("truncate") else None
+        text = f" {sign} ".join(values) if sign else f"{name}({', '.join(values)})"
+        return [f"y = {text}"]
+
+    equations(name)(write)
+
+
 for _name in ELEMENTWISE:
     register_elementwise(_name)
+    _write_elementwise(_name)
 
 
 def _masked(name: str, xs: Sequence[Array], masks: Sequence[Array | None]) -> Array:
@@ -210,6 +228,11 @@ def joined_mask(how: str | None, masks: Sequence[Array | None]) -> Array | None:
 def _concat_flow(f: Flow) -> Mapping[str, Value]:
     y = concat(f.values(), f.attributes["axis"])
     return {"y": y, "mask": f.source(y.shape and y.shape[:2], "mask", dtype="bool")}
+
+
+@equations("concat")
+def _concat_equations(terms: Terms) -> list[str]:
+    return [f"y = concat({', '.join(terms.arg('x'))})"]
 
 
 @computes("concat")

@@ -25,7 +25,7 @@ from wexport.features import axis_names
 from wexport.layers.activation import unchanged
 from wexport.layers.keras import TOLD, Keras, Ruling, Shapes, Slot, Stored, keras, plain, rule, stored, unknown
 from wexport.layers.registry import ANY, BOOL, INT, INTS, NUMBER, TEXT, computes, equations, flow, kind
-from wexport.layers.step import Step, Terms
+from wexport.layers.step import Step, Terms, unread
 from wexport.layout import Rule
 from wexport.model import Json
 
@@ -98,6 +98,11 @@ def _batch(layer: Keras) -> Stored:
     return Stored("batch_norm", attributes, slots, mask="pass")
 
 
+def along(axis: Sequence[int]) -> str:
+    """The axes of a total, in an equation."""
+    return f"over={axis[0] if len(axis) == 1 else tuple(axis)}"
+
+
 def _affine(terms: Terms, text: str) -> str:
     scaled = f"{text} * {terms.ref('scale')}" if terms.takes("scale") else text
     return scaled + terms.plus("offset")
@@ -108,12 +113,17 @@ def _batch_equations(terms: Terms) -> list[str]:
     mean, variance = terms.ref("mean"), terms.ref("variance")
     epsilon, momentum = terms.attributes["epsilon"], terms.attributes.get("momentum")
     if terms.attributes["statistics"] == "stored":
-        return ["y = " + _affine(terms, f"(x - {mean}) / sqrt({variance} + {epsilon})")]
-    lines = ["y = " + _affine(terms, f"(x - mean(x)) / sqrt(variance(x) + {epsilon})")]
+        lines = ["y = " + _affine(terms, f"(x - {mean}) / sqrt({variance} + {epsilon})")]
+    elif terms.attributes["statistics"] == "sample":
+        below = f"(sqrt(variance(x, over=-1) + {epsilon}) + {epsilon})"
+        lines = ["y = " + _affine(terms, f"(x - mean(x, over=-1)) / {below}")]
+    else:
+        lines = ["y = " + _affine(terms, f"(x - mean(x, over=rest)) / sqrt(variance(x, over=rest) + {epsilon})")]
     if momentum is not None:
-        lines += [
-            f"{k} = {momentum} * {w} + {1 - momentum:g} * {k}(x)" for k, w in (("mean", mean), ("variance", variance))
-        ]
+        now = (("mean", mean), ("variance", variance))
+        return lines + [f"{k} = {momentum} * {w} + (1 - {momentum}) * flat({k}(x, over=rest))" for k, w in now]
+    if terms.attributes["statistics"] != "stored":
+        lines[0] += unread(terms, "mean", "variance")
     return lines
 
 
@@ -213,21 +223,26 @@ def _unit(layer: Keras) -> Stored:
 
 @equations("layer_norm")
 def _layer_equations(terms: Terms) -> list[str]:
-    a = terms.attributes
-    top = "(x - mean(x))" if a["centered"] else "x"
-    return ["y = " + _affine(terms, f"{top} / sqrt(variance(x) + {a['epsilon']})")]
+    a, over = terms.attributes, along(terms.attributes["axis"])
+    top = f"(x - mean(x, {over}))" if a["centered"] else "x"
+    return ["y = " + _affine(terms, f"{top} / sqrt(variance(x, {over}) + {a['epsilon']})")]
 
 
 @equations("rms_norm")
 def _rms_equations(terms: Terms) -> list[str]:
-    return ["y = " + _affine(terms, f"x / sqrt(mean(x * x) + {terms.attributes['epsilon']})")]
+    a = terms.attributes
+    return ["y = " + _affine(terms, f"x / sqrt(mean(x * x, {along(a['axis'])}) + {a['epsilon']})")]
 
 
 @equations("group_norm")
 def _group_equations(terms: Terms) -> list[str]:
     a = terms.attributes
     groups = f"groups={a['groups']}"
-    return ["y = " + _affine(terms, f"(x - mean(x, {groups})) / sqrt(variance(x, {groups}) + {a['epsilon']})")]
+    text = f"(x - mean(x, {groups})) / sqrt(variance(x, {groups}) + {a['epsilon']})"
+    if a.get("affine") != "group":
+        return ["y = " + _affine(terms, text)]
+    text += f" * each_group({terms.ref('scale')})" if terms.takes("scale") else ""
+    return ["y = " + text + (f" + each_group({terms.ref('offset')})" if terms.takes("offset") else "")]
 
 
 @equations("instance_norm")
@@ -239,7 +254,8 @@ def _instance_equations(terms: Terms) -> list[str]:
 
 @equations("unit_norm")
 def _unit_equations(terms: Terms) -> list[str]:
-    return ["y = x / sqrt(sum(x * x))"]
+    a = terms.attributes
+    return [f"y = x / sqrt(maximum(sum(x * x, {along(a['axis'])}), {a['epsilon']}))"]
 
 
 @computes("layer_norm")

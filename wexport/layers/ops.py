@@ -17,9 +17,23 @@ from wexport.features import Dim, Value, concat, cut, drop_axis, new_axis, resha
 from wexport.layers import totals
 from wexport.layers.activation import unchanged
 from wexport.layers.merge import broadcast
-from wexport.layers.registry import ANY, BOOL, INT, INTS, NUMBER, TEXT, Flow, as_value, computes, flow, kind, optional
+from wexport.layers.registry import (
+    ANY,
+    BOOL,
+    INT,
+    INTS,
+    NUMBER,
+    TEXT,
+    Flow,
+    as_value,
+    computes,
+    equations,
+    flow,
+    kind,
+    optional,
+)
 from wexport.layers.shape import filled
-from wexport.layers.step import Step
+from wexport.layers.step import Step, Terms
 from wexport.model import Json
 
 Array = NDArray[Any]
@@ -297,6 +311,44 @@ def _split_flow(f: Flow) -> Mapping[str, Value]:
 
 
 # -- computing ---------------------------------------------------------------------------------------------------------
+
+
+_SIGNS = {"equal": "==", "greater": ">", "greater_equal": ">=", "less": "<", "less_equal": "<="}
+
+
+@equations("compare")
+def _compare_equations(terms: Terms) -> list[str]:
+    sign, values = _SIGNS.get(terms.attributes["function"]), terms.arg("x")
+    text = f" {sign} ".join(values) if sign else f"{terms.attributes['function']}({', '.join(values)})"
+    return [f"y = {text}"]
+
+
+@equations("cast")
+def _cast_equations(terms: Terms) -> list[str]:
+    return [f"y = cast({terms.arg('x')[0]}, {terms.attributes['type']})"]
+
+
+@equations("where")
+def _where_equations(terms: Terms) -> list[str]:
+    return [f"y = where({', '.join(terms.arg(role)[0] for role in ('condition', 'x', 'y'))})"]
+
+
+@equations("matmul")
+def _matmul_equations(terms: Terms) -> list[str]:
+    a, values = terms.attributes, terms.arg("x")
+    last, first = (a.get(k, [False, False]) for k in ("transposed", "batch_transposed"))
+    values = [f"moved({x})" if moved else x for x, moved in zip(values, first, strict=True)]
+    product = " @ ".join(f"{x}.T" if turned else x for x, turned in zip(values, last, strict=True))
+    product = f"{a['alpha']} * ({product})" if "alpha" in a else product
+    if "bias" not in terms.args:
+        return [f"y = {product}"]
+    factor = f"{a['beta']} * " if "beta" in a else ""
+    return [f"y = {product} + {factor}{terms.arg('bias')[0]}"]
+
+
+@equations("einsum")
+def _einsum_equations(terms: Terms) -> list[str]:
+    return [f"y = einsum({terms.attributes['equation']!r}, {', '.join(terms.arg('x'))})"]
 
 
 @computes("unary")

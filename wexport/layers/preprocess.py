@@ -194,6 +194,11 @@ def _compute_lookup(step: Step) -> Array:
     return y * _idf(step) if a["output_mode"] == "tf_idf" else y
 
 
+@equations("lookup", "text_vectorization")
+def _idf_equations(terms: Terms) -> list[str]:
+    return [f"y = counts(x) * {terms.ref('idf')}"] if terms.has("idf") else []
+
+
 def _idf(step: Step) -> Array:
     found = step.get("idf")
     return np.asarray(step.attributes["idf"]) if found is None else found
@@ -258,7 +263,12 @@ def _discretization_flow(f: Flow) -> Mapping[str, Value]:
 
 @equations("discretization")
 def _discretization_equations(terms: Terms) -> list[str]:
-    return []
+    a = terms.attributes
+    x = "trunc(x)" if a.get("truncates") else "x"
+    edges = f"quantiles({terms.ref('summary')}, {a['bins']})" if a["boundaries"] is None else "boundaries"
+    place = f"bin({x}, {edges})"
+    word = a["output_mode"]
+    return [f"y = {place}" if word == "int" else f"y = {word}({place})"]
 
 
 @computes("discretization")

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wexport import dtypes
 from wexport.features import Value
 from wexport.layers.registry import (
     BOOL,
@@ -39,7 +40,7 @@ from wexport.layers.registry import (
     kind,
 )
 from wexport.layers.rounding import fitted, rounded, single
-from wexport.layers.step import Step, Terms
+from wexport.layers.step import Step, Terms, unread
 
 Array = NDArray[Any]
 
@@ -109,28 +110,46 @@ def _less(terms: Terms, x: str, zero: str) -> str:
 
 
 def _stored_again(terms: Terms, text: str, prefix: str = "") -> str:
-    """The equation of a result that is rounded."""
+    """The equation of a result that is rounded; a term that decides to which side is computed in float32."""
     zero = _word(terms, f"{prefix}zero_point")
     kind_of = terms.attributes["type"]
-    return f"y = saturate(round({text}){f' + {zero}' if zero else ''}, {kind_of})"
+    if dtypes.is_float(kind_of):
+        word = "saturate" if terms.attributes.get("saturate", True) else "cast"
+        return f"y = {word}(float32({text}), {kind_of}){unread(terms, f'{prefix}zero_point')}"
+    return f"y = saturate(round(float32({text})){f' + {zero}' if zero else ''}, {kind_of})"
+
+
+def _laid_word(terms: Terms, name: str) -> str | None:
+    """A scale or zero point along x; one for each block of it is repeated."""
+    found, a = _word(terms, name), terms.attributes
+    if found is None or not a.get("block"):
+        return found
+    return f"repeat({found}, {a['block']}, over={a.get('axis', 1)})"
 
 
 @equations("quantize")
 def _quantize_equations(terms: Terms) -> list[str]:
-    return [_stored_again(terms, f"x / {_word(terms, 'scale')}")]
+    scale, zero = _laid_word(terms, "scale"), _laid_word(terms, "zero_point")
+    if dtypes.is_float(terms.attributes["type"]):
+        return [_stored_again(terms, f"x / {scale}")]
+    return [f"y = saturate(round(float32(x / {scale})){f' + {zero}' if zero else ''}, {terms.attributes['type']})"]
 
 
 @equations("dequantize")
 def _dequantize_equations(terms: Terms) -> list[str]:
     x = terms.ref("operand") if terms.has("operand") else "x"
-    return [f"y = {_less(terms, x, 'zero_point')} * {_word(terms, 'scale')}"]
+    zero = _laid_word(terms, "zero_point")
+    return [f"y = {x if zero is None else f'({x} - {zero})'} * {_laid_word(terms, 'scale')}"]
 
 
 def _integers(terms: Terms) -> str:
     """The layer inside, on integers."""
     inner = terms.attributes["layer"]["kind"]
     if not terms.has("kernel"):
-        first, second = (_less(terms, x, f"input_{i}_zero_point") for i, x in enumerate(("a", "b"), 1))
+        found = terms.arg("x")
+        zeros = [_word(terms, f"input_{i}_zero_point") for i in (1, 2)]
+        zeros[0] = zeros[0] and f"each_row({zeros[0]})"
+        first, second = (x if zero is None else f"({x} - {zero})" for x, zero in zip(found, zeros, strict=True))
         return f"{first} @ {second}"
     x, kernel = _less(terms, "x", "input_zero_point"), _less(terms, terms.ref("kernel"), "kernel_zero_point")
     return f"{x} @ {kernel}" if inner == "dense" else f"{inner}({x}, {kernel})"
@@ -145,17 +164,25 @@ def _integer_equations(terms: Terms) -> list[str]:
 def _quantized_equations(terms: Terms) -> list[str]:
     rounds = "type" in terms.attributes
     if not terms.has("kernel"):
-        lines, result = _around(terms), "r"
-        return [*lines, _stored_again(terms, f"{result} / {_word(terms, 'output_scale')}", "output_")]
+        if terms.attributes["layer"]["kind"] == "multiply":
+            return _product_lines(terms)
+        return [*_around(terms), _stored_again(terms, f"r / {_word(terms, 'output_scale')}", "output_")]
     bias = terms.plus("bias")
     whole = bool(terms.attributes.get("integer_bias"))
     factor = " * ".join(w for w in (_word(terms, "input_scale"), _word(terms, "kernel_scale")) if w)
     if (alpha := terms.attributes.get("factor", 1.0)) != 1.0:
-        factor = f"{alpha} * {factor}"
+        factor = f"{factor} * {alpha}"
     lines = [f"r = {_integers(terms)}{bias if whole else ''}"]
     if not rounds:
-        return [*lines, f"y = r * {factor}{'' if whole else bias}"]
+        return [*lines, f"y = r * float32({factor}){'' if whole else bias}"]
     return [*lines, _stored_again(terms, f"r * ({factor} / {_word(terms, 'output_scale')})", "output_")]
+
+
+def _taken(terms: Terms) -> list[str]:
+    """The inputs; a stored one is the last."""
+    found = terms.arg("x")
+    names = _inputs(terms.attributes)
+    return [*found, terms.ref("operand")] if len(found) < len(names) else found
 
 
 def _around(terms: Terms) -> list[str]:
@@ -163,18 +190,22 @@ def _around(terms: Terms) -> list[str]:
     inner = terms.attributes["layer"]
     names = _inputs(terms.attributes)
     lines, taken = [], []
-    for i, name in enumerate(names):
-        x = (
-            terms.ref("operand")
-            if i == len(names) - 1 and terms.has("operand")
-            else "x"
-            if len(names) == 1
-            else f"x[{i}]"
-        )
-        taken.append(f"a{i + 1}" if len(names) > 1 else "a")
+    for i, (name, x) in enumerate(zip(names, _taken(terms), strict=True), 1):
+        taken.append(f"a{i}" if len(names) > 1 else "a")
         lines.append(f"{taken[-1]} = {_less(terms, x, f'{name}_zero_point')} * {_word(terms, f'{name}_scale')}")
-    word = (inner.get("activation") or {}).get("name") or inner["kind"]
-    return [*lines, f"r = {word}({', '.join(taken)})"]
+    if inner["kind"] in {"add", "matmul"}:
+        return [*lines, f"r = {(' + ' if inner['kind'] == 'add' else ' @ ').join(taken)}"]
+    if inner["kind"] == "activation":
+        return [*lines, f"r = {Terms(inner, frozenset()).activation('activation', taken[0])}"]
+    return [*lines, f"r = {inner['kind']}({', '.join(taken)})"]
+
+
+def _product_lines(terms: Terms) -> list[str]:
+    """A product: the factors' scales are one number together."""
+    parts = [_less(terms, x, f"input_{i}_zero_point") for i, x in enumerate(_taken(terms), 1)]
+    one, two = (_word(terms, f"input_{i}_scale") for i in (1, 2))
+    factor = f"({one} * {two} / {_word(terms, 'output_scale')})"
+    return [f"r = {' * '.join(parts)}", _stored_again(terms, f"r * {factor}", "output_")]
 
 
 def _inputs(attributes: Mapping[str, Any]) -> list[str]:

@@ -184,16 +184,47 @@ def lora_slots(how: Policy, name: str, inner: str, outer: str) -> tuple[Slot, ..
 
 def kernel_term(terms: Terms, name: str = "kernel") -> str | None:
     """The kernel of an equation, dequantized and with its low-rank part; None where it is just the tensor."""
-    how, low = terms.attributes.get("dequantize"), terms.attributes.get("lora")
-    text = terms.ref(name)
-    scale = terms.ref(f"{name}_scale")
-    if how and how["rule"] == "divide":
-        text = f"({text} / {scale})"
-    elif how and how["rule"] == "round":
-        text = f"float8({text}, {scale})"
-    if low and terms.has("lora_a"):
-        text = f"({text} + {low['alpha'] / low['rank']} * {terms.ref('lora_a')} @ {terms.ref('lora_b')})"
-    return text if how or (low and terms.has("lora_a")) else None
+    form, low = _numbers_form(terms, name), terms.attributes.get("lora")
+    text = form.format(w=terms.ref(name))
+    if low is not None and terms.has("lora_b"):
+        return f"({text} + {low['alpha'] / low['rank']} * {terms.ref('lora_a')} @ {terms.ref('lora_b')})"
+    return text if "dequantize" in terms.attributes else None
+
+
+def _numbers_form(terms: Terms, name: str) -> str:
+    """How a kernel `{w}` becomes numbers."""
+    word = (terms.attributes.get("dequantize") or {"rule": None})["rule"]
+    if word == "divide":
+        return f"({{w}} / {terms.ref(f'{name}_scale')})"
+    if word == "round":
+        return f"float8({{w}}, {terms.ref(f'{name}_scale')})"
+    divides = word is not None and terms.has("input_scale") and name == "kernel"
+    return f"({{w}} / {terms.ref('input_scale')})" if divides else "{w}"
+
+
+def product(terms: Terms) -> str:
+    """What a dense kernel does to x; a low-rank part is applied to x before it is rounded."""
+    text = terms.product("kernel", f"{rounded_term(terms, '{x}')} @ {_numbers_form(terms, 'kernel')}")
+    low = terms.attributes.get("lora")
+    if low is None or not terms.has("lora_b"):
+        return text
+    return f"{text} + {low['alpha'] / low['rank']} * ({terms.product('lora_a')}) @ {terms.ref('lora_b')}"
+
+
+def rounded_term(terms: Terms, x: str, axes: tuple[int, ...] = (-1,)) -> str:
+    """The input as the layer's own rounding leaves it."""
+    if terms.attributes.get("quantize_input") is not None:
+        over = "" if axes == (-1,) else f", over={axes if len(axes) > 1 else axes[0]}"
+        return f"rounded({x}{over})"
+    how = terms.attributes.get("dequantize") or {}
+    return f"float8({x}, {terms.ref('input_scale')})" if how.get("rule") == "round" else x
+
+
+def plus_bias(terms: Terms) -> str:
+    """The bias as a further summand; a float8 layer rounds it to bfloat16."""
+    how = terms.attributes.get("dequantize") or {}
+    text = terms.plus("bias")
+    return f" + bfloat16({text[3:]})" if text and how.get("rule") == "round" else text
 
 
 def dequantized(step: Step, name: str = "kernel") -> Array:
@@ -207,7 +238,7 @@ def dequantized(step: Step, name: str = "kernel") -> Array:
         return q / (scale[:, None] if name == "embedding" else scale)
     if how["rule"] == "round":
         return float8(q, float(step.weight(f"{name}_scale")))
-    return q / step.weight("input_scale")[:, None] if step.has("input_scale") and name != "embedding" else q
+    return q / step.weight("input_scale")[:, None] if step.has("input_scale") and name == "kernel" else q
 
 
 def rounded_input(step: Step, x: Array, axes: tuple[int, ...] = (-1,)) -> Array:

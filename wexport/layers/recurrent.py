@@ -16,8 +16,8 @@ keras/layers/recurrent.py (1.2.2); Hochreiter & Schmidhuber 1997, Gers et al. 20
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ from wexport.layers.registry import (
     kind,
     optional,
 )  # fmt: skip
-from wexport.layers.step import Step, Terms
+from wexport.layers.step import Step, Terms, unread
 from wexport.layout import Refold, Rule
 from wexport.model import Json
 
@@ -337,10 +337,26 @@ def _stacked_flow(f: Flow) -> Mapping[str, Value]:
 # -- equations ---------------------------------------------------------------------------------------------------------
 
 
-def _gate(terms: Terms, gate: str, hidden: str = "h") -> str:
-    x = terms.product(f"{gate}.kernel")
-    term = f"{x} + {hidden} @ {terms.ref(f'{gate}.recurrent')}{terms.plus(f'{gate}.bias', f'{gate}.recurrent_bias')}"
-    return term + (f" + {terms.ref(f'{gate}.peephole')} * c" if terms.has(f"{gate}.peephole") else "")
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The lines of one step, and what is left when all are taken: the output's name, the states' roles and names."""
+
+    lines: list[str]
+    output: str
+    states: list[tuple[str, str]]
+
+
+def _recurrent(terms: Terms, hidden: str, name: str) -> str:
+    """What a kernel does to the state before."""
+    rounds = terms.attributes.get("quantize_input") is not None
+    return f"{f'rounded({hidden})' if rounds else hidden} @ {terms.ref(name)}"
+
+
+def _gate(terms: Terms, gate: str, x: str, i: str) -> str:
+    h = _recurrent(terms, f"h{i}_prev", f"{gate}.recurrent")
+    term = f"{terms.product(f'{gate}.kernel', x=x)} + {h}{terms.plus(f'{gate}.bias', f'{gate}.recurrent_bias')}"
+    seen = f"c{i}" if gate == "output" else f"c{i}_prev"  # the output gate sees the new cell
+    return term + (f" + {terms.ref(f'{gate}.peephole')} * {seen}" if terms.has(f"{gate}.peephole") else "")
 
 
 def _act(terms: Terms, key: str, text: str) -> str:
@@ -349,40 +365,42 @@ def _act(terms: Terms, key: str, text: str) -> str:
     return terms.activation(key, text if clip is None else f"clip({text}, {-clip}, {clip})")
 
 
-def _lstm_lines(terms: Terms) -> list[str]:
+def _lstm_lines(terms: Terms, x: str, i: str) -> list[str]:
     gates = {"i": "input", "f": "forget", "o": "output"}
-    lines = {k: f"{k} = {_act(terms, 'recurrent_activation', _gate(terms, g))}" for k, g in gates.items()}
+    lines = {k: f"{k}{i} = {_act(terms, 'recurrent_activation', _gate(terms, g, x, i))}" for k, g in gates.items()}
     if terms.attributes.get("coupled"):
-        forget = terms.below("forget")
-        unread = ", ".join(forget.ref(n) for n in sorted(forget.own()))
-        lines["f"] = f"f = 1 - i  ({unread} are not read)"
-    new, last = "c = f * c + i * g", "output_activation" if "output_activation" in terms.attributes else "activation"
-    seen = terms.has("output.peephole")  # the output gate sees the new cell
+        lines["f"] = f"f{i} = 1 - i{i}{unread(terms.below('forget'))}"
+    new = f"c{i} = f{i} * c{i}_prev + i{i} * g{i}"
+    last = "output_activation" if "output_activation" in terms.attributes else "activation"
     return [
         lines["i"],
         lines["f"],
-        f"g = {_act(terms, 'activation', _gate(terms, 'cell'))}",
-        *((new, lines["o"]) if seen else (lines["o"], new)),
-        f"h = o * {terms.activation(last, 'c')}",
+        f"g{i} = {_act(terms, 'activation', _gate(terms, 'cell', x, i))}",
+        *((new, lines["o"]) if terms.has("output.peephole") else (lines["o"], new)),
+        f"h{i} = o{i} * {terms.activation(last, f'c{i}')}",
     ]
 
 
-def _gru_lines(terms: Terms) -> list[str]:
+def _gru_lines(terms: Terms, x: str, i: str) -> list[str]:
     z, r = (
-        f"{k} = {_act(terms, 'recurrent_activation', _gate(terms, g))}" for k, g in (("z", "update"), ("r", "reset"))
+        f"{k}{i} = {_act(terms, 'recurrent_activation', _gate(terms, g, x, i))}"
+        for k, g in (("z", "update"), ("r", "reset"))
     )
-    x, recurrent = terms.product("candidate.kernel"), terms.ref("candidate.recurrent")
+    kernel, before = terms.product("candidate.kernel", x=x), f"h{i}_prev"
     if terms.attributes.get("reset_after"):
-        inner = f"h @ {recurrent}{terms.plus('candidate.recurrent_bias')}"
-        term = f"{x}{terms.plus('candidate.bias')} + r * ({inner})"
+        inner = f"{_recurrent(terms, before, 'candidate.recurrent')}{terms.plus('candidate.recurrent_bias')}"
+        term = f"{kernel}{terms.plus('candidate.bias')} + r{i} * ({inner})"
     else:
-        term = f"{x} + (r * h) @ {recurrent}{terms.plus('candidate.bias', 'candidate.recurrent_bias')}"
-    return [z, r, f"n = {_act(terms, 'activation', term)}", "h = z * h + (1 - z) * n"]
+        biases = terms.plus("candidate.bias", "candidate.recurrent_bias")
+        term = f"{kernel} + {_recurrent(terms, f'(r{i} * {before})', 'candidate.recurrent')}{biases}"
+    new = f"h{i} = z{i} * {before} + (1 - z{i}) * n{i}"
+    return [z, r, f"n{i} = {_act(terms, 'activation', term)}", new]
 
 
-def _rnn_lines(terms: Terms) -> list[str]:
-    term = f"{terms.product('kernel')} + h @ {terms.ref('recurrent')}{terms.plus('bias', 'recurrent_bias')}"
-    return [f"h = {_act(terms, 'activation', term)}"]
+def _rnn_lines(terms: Terms, x: str, i: str) -> list[str]:
+    h = _recurrent(terms, f"h{i}_prev", "recurrent")
+    term = f"{terms.product('kernel', x=x)} + {h}{terms.plus('bias', 'recurrent_bias')}"
+    return [f"h{i} = {_act(terms, 'activation', term)}"]
 
 
 _LINES = {"lstm": _lstm_lines, "gru": _gru_lines, "rnn": _rnn_lines}
@@ -394,35 +412,75 @@ def _what(attributes: Mapping[str, Any]) -> str:
     return "lstm" if "recurrent_activation" in attributes else "rnn"
 
 
-def directed(terms: Terms, lines: Any) -> list[str]:
-    """The lines of a cell, for each direction in which the layer runs."""
+def directed(terms: Terms, cells: Callable[[Terms], Cells]) -> list[str]:
+    """The steps of each direction in which the layer runs, and what becomes of their outputs."""
     a = terms.attributes
-    if a.get("direction") != "bidirectional":
-        return [*(["backward:"] if a.get("direction") == "backward" else []), *lines(terms)]
-    result = []
     none: Mapping[str, Json] = {}
-    for name, theirs in (("forward", none), ("backward", a["backward"])):
-        result += [f"{name}:", *lines(terms.below(name, {**a, **theirs}))]
-    how = {"concat": "concat(forward, backward)", "sum": "forward + backward", "ave": "(forward + backward) / 2"}
-    how |= {"mul": "forward * backward", "stack": "stack(forward, backward)"}
-    return [*result, f"y = {how.get(a['merge_mode'], 'forward, backward')}"]
+    runs = {"": none} if a.get("direction") != "bidirectional" else {"forward": none, "backward": a["backward"]}
+    found = ["x = rounded(x)"] if a.get("quantize_input") is not None else []
+    outputs, states = [], []
+    for name, theirs in runs.items():
+        own = {**a, **theirs}
+        cell = cells(terms.below(name, own) if name else terms)
+        dot = f"{name}." if name else ""
+        head = f"{name}, each step" if name else "each step"
+        found += [f"{head}{', from the last' if own['go_backwards'] else ''}:", *(f"  {line}" for line in cell.lines)]
+        y = f"{'every' if own['return_sequences'] else 'last'}({dot}{cell.output})"
+        turned = own["go_backwards"] if a.get("merge_mode") == "stack" else name == "backward"
+        outputs.append(f"reverse({y})" if turned and own["return_sequences"] else y)
+        states.append([(role, dot + value) for role, value in cell.states])
+    return [*found, *_merged(a, outputs), *_left(a, states)]
+
+
+def _merged(a: Mapping[str, Any], outputs: Sequence[str]) -> list[str]:
+    mode = a.get("merge_mode")
+    if mode == "stack":
+        return [f"y = stack({', '.join(outputs)})"]
+    if len(outputs) == 1:
+        return [f"y = {outputs[0]}"]
+    if mode is None:
+        return [f"y = {outputs[0]}", f"y_backward = {outputs[1]}"]
+    p, q = outputs
+    how = {"concat": f"concat({p}, {q})", "sum": f"{p} + {q}", "ave": f"({p} + {q}) / 2", "mul": f"{p} * {q}"}
+    return [f"y = {how[mode]}"]
+
+
+def _left(a: Mapping[str, Any], states: Sequence[Sequence[tuple[str, str]]]) -> list[str]:
+    """The states after the last step."""
+    if not a["return_state"]:
+        return []
+    if a.get("merge_mode") == "stack":
+        return [f"{same[0][0]} = stack({', '.join(name for _, name in same)})" for same in zip(*states, strict=True)]
+    dots = ("forward.", "backward.") if len(states) > 1 else ("",)
+    return [f"{dot}{role} = {name}" for dot, own in zip(dots, states, strict=True) for role, name in own]
+
+
+def _states(kind_of: str, i: str = "") -> dict[str, str]:
+    return {state: f"{state[-1]}{i}" for state in STATES[kind_of]}
 
 
 @equations("lstm", "gru", "rnn")
 def _cell_equations(terms: Terms) -> list[str]:
-    return directed(terms, _LINES[_what(terms.attributes)])
+    what = _what(terms.attributes)
+    if "return_sequences" not in terms.attributes:  # a cell alone, with no steps
+        return _LINES[what](terms, "x", "")
+    return directed(terms, lambda t: Cells(_LINES[what](t, "x", ""), "h", list(_states(what).items())))
 
 
 @equations("stacked_rnn")
 def _stacked_equations(terms: Terms) -> list[str]:
-    def lines(inner: Terms) -> list[str]:
-        found = []
-        for i, cell in enumerate(inner.attributes["cells"]):
-            own = {**cell, "reads": inner.attributes.get("reads") if i == 0 else None}
-            found += [f"cell {i}:", *_LINES[cell["kind"]](inner.below(str(i), own))]
-        return found
+    def cells(inner: Terms) -> Cells:
+        lines: list[str] = []
+        names: dict[str, str] = {}
+        own = inner.attributes["cells"]
+        for i, cell in enumerate(own):
+            cell = {**cell, "reads": inner.attributes.get("reads") if i == 0 else None}
+            lines += _LINES[cell["kind"]](inner.below(str(i), cell), f"h{i - 1}" if i else "x", str(i))
+            names |= {f"{i}.{state}": name for state, name in _states(cell["kind"], str(i)).items()}
+        states = [(role, names[role]) for role in inner.attributes["state_order"]]
+        return Cells(lines, f"h{len(own) - 1}", states)
 
-    return directed(terms, lines)
+    return directed(terms, cells)
 
 
 # -- computing ---------------------------------------------------------------------------------------------------------
@@ -546,7 +604,7 @@ def both(step: Step, one: Any) -> dict[str, Array]:
         own = {**a, **theirs}
         mine = None if initial is None else (initial[:half] if name == "forward" else initial[half:])
         y, states = one(step.below(name, own), own, mine)
-        ys.append(y[:, ::-1] if name == "backward" and a["return_sequences"] else y)
+        ys.append(np.flip(y, a["axes"]["y"][0] == "batch") if name == "backward" and a["return_sequences"] else y)
         found |= {f"{name}.{role}": s for role, s in states.items()}
     merge = {"sum": lambda p, q: p + q, "mul": lambda p, q: p * q, "ave": lambda p, q: (p + q) / 2}
     merge["concat"] = lambda p, q: np.concatenate([p, q], axis=-1)
@@ -558,6 +616,17 @@ def both(step: Step, one: Any) -> dict[str, Array]:
 def batch_first(step: Step) -> Array:
     """x with the batch before the steps."""
     return step.x if step.attributes["axes"]["x"][0] == "batch" else np.swapaxes(step.x, 0, 1)
+
+
+def batch_first_mask(step: Step) -> Array | None:
+    """The mask of x's steps, with the batch before them."""
+    mask = step.args.get("mask")
+    return mask if mask is None or step.attributes["axes"]["x"][0] == "batch" else np.swapaxes(mask, 0, 1)
+
+
+def _as_stated(a: Mapping[str, Any], y: Array) -> Array:
+    """y with its axes in the order that the layer has them."""
+    return np.swapaxes(y, 0, 1) if a["return_sequences"] and a["axes"]["y"][0] != "batch" else y
 
 
 def _directions(step: Step) -> dict[str, Array]:
@@ -621,10 +690,8 @@ def _compute_cell(step: Step) -> dict[str, Array]:
             new = cell(v, s)
             return new[0], new
 
-        y, last = run(inner, a, x, advance, states, step.args.get("mask"))
-        if a["return_sequences"] and a["axes"]["y"][0] != "batch":
-            y = np.swapaxes(y, 0, 1)
-        return y, dict(zip(STATES[cell.what], last, strict=True))
+        y, last = run(inner, a, x, advance, states, batch_first_mask(step))
+        return _as_stated(a, y), dict(zip(STATES[cell.what], last, strict=True))
 
     return both(step, one)
 
@@ -634,7 +701,7 @@ def _compute_stacked(step: Step) -> dict[str, Array]:
     def one(inner: Step, a: Mapping[str, Any], initial: list[Array] | None) -> tuple[Array, dict[str, Array]]:
         stack = Stack(inner, a)
         x = batch_first(inner)
-        y, last = run(inner, a, x, stack, initial or stack.zeros(len(x)), step.args.get("mask"))
-        return y, dict(zip(stack.order, last, strict=True))
+        y, last = run(inner, a, x, stack, initial or stack.zeros(len(x)), batch_first_mask(step))
+        return _as_stated(a, y), dict(zip(stack.order, last, strict=True))
 
     return both(step, one)

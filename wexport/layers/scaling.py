@@ -46,14 +46,21 @@ def term(attributes: Mapping[str, Any], names: Container[str], name: str) -> str
     if scale is None or how.get("rule") not in {"multiply", "table"}:
         return text
     if how["rule"] == "table":
-        return f"(values[{text}] * `{scale}`)"
+        return f"looked_up({text}, `{scale}`)"
     group = companion(names, name, "group")
-    place = f"[`{group}`]" if group else f"[{how['axis']} // {how['block']}]" if how.get("block") else ""
+
+    def placed(scale: str) -> str:
+        if group:
+            return f"`{scale}`[`{group}`]"
+        return f"repeat(`{scale}`, {how['block']}, over=group)" if how.get("block") else f"`{scale}`"
+
+    if how.get("rows") is not None:
+        text = f"first({text}, {how['rows']})"
     if (zero := companion(names, name, "zero_point")) is not None:
-        text = f"({text} - `{zero}`{place})"
+        text = f"({text} - {placed(zero)})"
     elif how.get("zero_point"):
         text = f"({text} - {how['zero_point']})"
-    return f"({text} * `{scale}`{place})"
+    return f"({text} * {placed(scale)})"
 
 
 def numbers(attributes: Mapping[str, Any], tensors: Tensors, name: str) -> Array:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from wexport.features import Value, concat
 from wexport.layers.numerics import sigmoid, softmax
 from wexport.layers.registry import BOOL, INT, INTS, NUMBERS, TEXT, Flow, computes, equations, flow, kind
-from wexport.layers.step import Step, Terms
+from wexport.layers.step import Step, Terms, unread
 
 Array = NDArray[Any]
 
@@ -113,9 +113,20 @@ def _linear_equations(terms: Terms) -> list[str]:
 def _classifier_equations(terms: Terms) -> list[str]:
     a = terms.attributes
     lines = [f"s = {terms.product('kernel')}{terms.plus('bias')}"]
-    if a["units"] == 1 and len(a["classes"]) == 2:
+    classes, word = a["classes"], a["post_transform"]
+    if a["units"] == 1 and len(classes) == 2:
         lines.append("s = concat(-s, s)")
-    return [*lines, f"scores = {named(a['post_transform'], 's')}", "labels = classes[argmax(scores)]"]
+    lines.append(f"scores = {named(word, 's')}")
+    if a["units"] != 1 or len(classes) == 2:
+        return [*lines, f"labels = {label_text(classes, 'argmax(scores)')}"]
+    name = classes[0] if classes else 1
+    other = "" if isinstance(name, str) else 0
+    return [*lines, f"labels = where(scores[:, 0] >= {0 if word == 'NONE' else 0.5}, {name!r}, {other!r})"]
+
+
+def label_text(classes: Sequence[Any], places: str) -> str:
+    """The classes at these places, in an equation."""
+    return f"classes[{places}]" if classes else places
 
 
 def _linear(step: Step) -> Array:
@@ -155,30 +166,44 @@ def _svm_flow(f: Flow) -> Mapping[str, Value]:
     return labelled(f, None)
 
 
-def _kernel_text(terms: Terms) -> str:
-    if not terms.has("support_vectors"):
-        return f"`coefficients` @ x{', ' + terms.ref('kernel_params') if terms.has('kernel_params') else ''}"
+def _alike(terms: Terms) -> str:
+    """How alike x and every support vector are, in an equation."""
     word = terms.attributes["kernel_type"].lower()
-    given = f", {terms.ref('kernel_params')}" if terms.has("kernel_params") else ""
-    return f"sum({terms.ref('coefficients')} * {word}(x, {terms.ref('support_vectors')}{given}), over=vector)"
+    return f"{word}(x, {terms.ref('support_vectors')}{_parameters(terms)})"
+
+
+def _parameters(terms: Terms) -> str:
+    return f", {terms.ref('kernel_params')}" if terms.has("kernel_params") else ""
 
 
 @equations("svm_regressor")
 def _svm_regressor_equations(terms: Terms) -> list[str]:
-    line = f"{_kernel_text(terms)}{terms.plus('rho')}"
-    return [f"y = {f'sign({line})' if terms.attributes['one_class'] else line}"]
+    alike, rest = (_alike(terms), "") if terms.has("support_vectors") else ("x", unread(terms, "kernel_params"))
+    line = named(terms.attributes["post_transform"], f"{alike} @ {terms.ref('coefficients')}.T{terms.plus('rho')}")
+    return [f"y = {f'where({line} > 0, 1, -1)' if terms.attributes['one_class'] else line}{rest}"]
 
 
 @equations("svm_classifier")
 def _svm_classifier_equations(terms: Terms) -> list[str]:
-    lines = [f"s = {_kernel_text(terms)}{terms.plus('rho')}"]
-    if terms.has("vectors_per_class"):
-        lines = [f"s[i, j] = {_kernel_text(terms)}{terms.plus('rho')}, over the vectors of the classes i and j"]
-        lines.append(f"the first {terms.ref('vectors_per_class')} vectors are of the first class, and so on")
-    if terms.has("prob_a"):
-        lines.append(f"p[i, j] = 1 - sigmoid(s[i, j] * {terms.ref('prob_a')}{terms.plus('prob_b')})")
-    word = terms.attributes["post_transform"]
-    return [*lines, f"scores = {named(word, 'joined(p)' if terms.has('prob_a') else 's')}"]
+    classes, word = terms.attributes["classes"], terms.attributes["post_transform"]
+    coefficients, rho = terms.ref("coefficients"), terms.ref("rho")
+    if terms.has("support_vectors"):
+        counts = terms.ref("vectors_per_class")
+        lines = [f"s = by_pairs({_alike(terms)}, {coefficients}, {counts}) + {rho}", f"v = votes(s, {counts})"]
+    else:
+        rest = unread(terms, "kernel_params", "vectors_per_class", "prob_a", "prob_b")
+        lines = [f"s = x @ {coefficients}.T + {rho}[0]{rest}", "v = s"]
+    probable = terms.has("prob_a") and terms.has("support_vectors")
+    if probable:
+        lines.append(f"p = joined(1 - sigmoid(s * {terms.ref('prob_a')}{terms.plus('prob_b')}))")
+    scores = "p" if probable else "both_ways(s)" if len(classes) == 2 else "s"
+    lines.append(f"scores = {named(word, scores)}")
+    if not classes:
+        return [*lines, "labels = where(max(v, over=-1) > 0, 1, 0)"]
+    if probable or len(classes) != 2:
+        return [*lines, "labels = classes[argmax(v)]"]
+    floor = "" if terms.has("support_vectors") else ", 0"
+    return [*lines, f"labels = classes[second(v, {coefficients}{floor})]"]
 
 
 def _kernel(step: Step, x: Array, vectors: Array) -> Array:
@@ -213,7 +238,7 @@ def _compute_svm_regressor(step: Step) -> Array:
 @computes("svm_classifier")
 def _compute_svm_classifier(step: Step) -> dict[str, Array]:
     a = step.attributes
-    coefficients, rho = step.weight("coefficients"), step.weight("rho")
+    coefficients = step.weight("coefficients")
     places, scores = _svm_scores(step)
     probable = step.has("prob_a") and step.has("support_vectors")
     best = places.max(axis=1)
@@ -221,13 +246,13 @@ def _compute_svm_classifier(step: Step) -> dict[str, Array]:
     count = len(a["classes"])
     if probable:
         scores = np.stack([_joined(_pairs(step, row, places.shape[1])) for row in scores])
-        if len(rho) > 1 or count != 2:
-            chosen = places.argmax(axis=1)
-    if len(rho) == 1 and count == 2 and not probable and coefficients.min() >= 0:
+    if count == 2 and not probable and coefficients.min() >= 0:
         chosen = np.where(best >= 0.5, 1, chosen)  # a score of positive numbers alone is a probability
-    if len(rho) == 1 and count != 2:
+    elif count == 2 and not step.has("support_vectors"):
+        chosen = np.where(best > 0, 1, chosen)
+    if count == 0:
         return {"labels": np.where(best > 0, 1, 0), "scores": TRANSFORMS[a["post_transform"]](scores)}
-    if scores.shape[1] == 1:
+    if scores.shape[1] == 1 and count == 2:
         scores = np.concatenate([-scores, scores], axis=1)
     return {"labels": labels(a["classes"], chosen), "scores": TRANSFORMS[a["post_transform"]](scores)}
 

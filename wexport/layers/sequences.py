@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from wexport.layers.dynamic import given
 from wexport.layers.flows import opaque
-from wexport.layers.registry import BOOL, INT, computes, kind
-from wexport.layers.step import Items, Step
+from wexport.layers.registry import BOOL, INT, computes, equations, kind
+from wexport.layers.step import Items, Step, Terms
 
 Array = NDArray[Any]
 
@@ -36,6 +36,11 @@ opaque("has_element", y="bool")
 def _place(step: Step, default: int) -> int:
     found = step.args.get("position")
     return default if found is None else int(np.asarray(found).reshape(-1)[0])
+
+
+@equations("sequence")
+def _sequence_equations(terms: Terms) -> list[str]:
+    return [f"y = sequence({', '.join(terms.arg('items'))})"] if "items" in terms.args else []
 
 
 @computes("sequence")

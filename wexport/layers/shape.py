@@ -251,7 +251,7 @@ def _masking_flow(f: Flow) -> Mapping[str, Value]:
 
 @equations("masking")
 def _masking_equations(terms: Terms) -> list[str]:
-    return [f"mask = any(x != {terms.attributes['value']})", "y = x * mask"]
+    return [f"mask = any(x != {terms.attributes['value']}, over=-1)", "y = x * each_row(mask)"]
 
 
 @computes("masking")

@@ -6,7 +6,7 @@ Both know the layer by the names of its tensors and by its attributes alone, as 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,21 +29,31 @@ class Items(tuple[Array, ...]):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A layer's attributes, the names of its tensors (below the layer's own name), and those of its arguments."""
+    """A layer's attributes, the names of its tensors (below the layer's own name), and those of its arguments.
+
+    `several` says of an argument that is several values which of them are tensors of the layer: None is another value.
+    The language is described in `docs/equations.md`.
+    """
 
     attributes: Mapping[str, Json]
     names: frozenset[str]
     prefix: str = ""
     args: frozenset[str] = frozenset()
+    several: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
 
     def below(self, prefix: str, attributes: Mapping[str, Json] | None = None) -> Terms:
         """The same layer seen from one of its directions, cells or blocks."""
         own = self.attributes if attributes is None else attributes
-        return Terms(own, self.names, f"{self.prefix}{prefix}.", self.args)
+        return Terms(own, self.names, f"{self.prefix}{prefix}.", self.args, self.several)
 
     def has(self, name: str) -> bool:
         """Whether there is a tensor of this name."""
         return self.prefix + name in self.names
+
+    def arg(self, role: str) -> list[str]:
+        """An argument's values, as they stand in an equation."""
+        found = self.several.get(role, ())
+        return [f"{role}[{i}]" if name is None else self.ref(name) for i, name in enumerate(found)] or [role]
 
     def own(self) -> list[str]:
         """The tensors below here."""
@@ -80,6 +90,12 @@ class Terms:
         rest = "".join(f", {k}={v}" for k, v in found.items() if k not in {"name", "source"})
         name = found.get("source", "?") if found["name"] == "unknown" else found["name"]
         return f"{name}({text}{rest})"
+
+
+def unread(terms: Terms, *names: str) -> str:
+    """A remark that these tensors (or all below here) are not read."""
+    found = [f"`{terms.prefix}{n}`" for n in names or sorted(terms.own()) if terms.has(n)]
+    return f"  # {', '.join(found)} {'is' if len(found) == 1 else 'are'} not read" if found else ""
 
 
 @dataclass(slots=True)

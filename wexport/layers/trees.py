@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from wexport.features import Value
 from wexport.layers.registry import INT, NUMBERS, TEXT, Flow, computes, equations, flow, kind
 from wexport.layers.scores import TRANSFORMS, labelled, labels, named, rows_of
-from wexport.layers.step import Step, Terms
+from wexport.layers.step import Step, Terms, unread
 
 Array = NDArray[Any]
 
@@ -51,31 +51,43 @@ def _regressor_flow(f: Flow) -> Mapping[str, Value]:
     return {"y": f.source(((f.x.shape or (None,))[0], f.attributes["targets"]), dtype=dtype)}
 
 
-@equations("tree_ensemble_classifier", "tree_ensemble_regressor", "tree_ensemble")
+@equations("tree_ensemble_classifier", "tree_ensemble_regressor")
 def _equations(terms: Terms) -> list[str]:
     a = terms.attributes
-    modes = "nodes_modes" if "nodes_modes" in a else terms.ref("nodes_modes")
-    threshold = terms.ref("nodes_values" if terms.has("nodes_values") else "nodes_splits")
-    lines = [f"i = a tree's first node{_given(terms, 'of ', 'nodes_treeids', 'nodes_nodeids', 'tree_roots')}"]
-    yes, no = (_given(terms, "", f"nodes_{w}nodeids", f"nodes_{w}leafs") for w in ("true", "false"))
-    lines.append(f"i = {yes} if x[{terms.ref('nodes_featureids')}] {modes} {threshold} else {no}, down to a leaf")
-    if terms.has("nodes_missing_value_tracks_true"):
-        lines.append(f"a NaN in x goes where {terms.ref('nodes_missing_value_tracks_true')} says")
-    if terms.has("membership_values"):
-        lines.append(f"a set is a run of {terms.ref('membership_values')}, up to a NaN")
-    leaves = [n for n in ("class", "target") if terms.has(f"{n}_weights")]
-    word = leaves[0] if leaves else "target"
-    weights = terms.ref(f"{word}_weights") if leaves else terms.ref("leaf_weights")
-    place = _given(terms, "", *(f"{word}_{n}" for n in ("treeids", "nodeids", "ids")), "leaf_targetids")
-    total = f"{a.get('aggregate', 'SUM').lower()}({weights}, of the leaves by {place}){terms.plus('base_values')}"
-    result = "scores" if "classes" in a else "y"
-    lines.append(f"{result} = {named(a['post_transform'], total)}")
-    return [*lines, *([f"{terms.ref('nodes_hitrates')} are not read"] if terms.has("nodes_hitrates") else [])]
+    word, result = ("class", "scores") if "classes" in a else ("target", "y")
+    nodes = _refs(terms, *(f"nodes_{n}" for n in ("treeids", "nodeids", "featureids")))
+    nodes += ", nodes_modes, " + _refs(terms, *(f"nodes_{n}" for n in ("values", "truenodeids", "falsenodeids")))
+    leaves = _refs(terms, *(f"{word}_{n}" for n in ("treeids", "nodeids", "ids", "weights")))
+    lines = [f"leaf = descend(x, {nodes}{_missing(terms)}){unread(terms, 'nodes_hitrates')}"]
+    total = f"{a.get('aggregate', 'SUM').lower()}_of_leaves(leaf, {leaves}){terms.plus('base_values')}"
+    if word == "target":
+        return [*lines, f"{result} = {named(a['post_transform'], total)}"]
+    lines.append(f"s = cast({total}, float32)")
+    if len(a["classes"]) > 2:
+        return [*lines, f"scores = {named(a['post_transform'], 's')}", "labels = classes[argmax(s)]"]
+    given = f"{terms.ref('class_ids')}, {terms.ref('class_weights')}"
+    return [*lines, f"scores = two_classes(s, {given})", f"labels = one_of_two(s, {given})"]
 
 
-def _given(terms: Terms, lead: str, *names: str) -> str:
-    found = ", ".join(terms.ref(n) for n in names if terms.has(n))
-    return f" {lead}{found}".rstrip() if lead and found else found
+@equations("tree_ensemble")
+def _ensemble_equations(terms: Terms) -> list[str]:
+    a = terms.attributes
+    nodes = _refs(terms, "tree_roots", "nodes_featureids", "nodes_modes", "nodes_splits")
+    nodes += ", " + _refs(terms, *(f"nodes_{w}{n}" for w in ("true", "false") for n in ("nodeids", "leafs")))
+    sets = f", sets={terms.ref('membership_values')}" if terms.has("membership_values") else ""
+    total = f"{a['aggregate'].lower()}_of_numbered(leaf, {_refs(terms, 'leaf_targetids', 'leaf_weights')})"
+    hits = unread(terms, "nodes_hitrates")
+    lines = [f"leaf = descend_numbered(x, {nodes}{_missing(terms)}{sets}){hits}"]
+    return [*lines, f"y = {named(a['post_transform'], total)}"]
+
+
+def _refs(terms: Terms, *names: str) -> str:
+    return ", ".join(terms.ref(n) for n in names)
+
+
+def _missing(terms: Terms) -> str:
+    name = "nodes_missing_value_tracks_true"
+    return f", missing={terms.ref(name)}" if terms.has(name) else ""
 
 
 # -- walking down ------------------------------------------------------------------------------------------------------
