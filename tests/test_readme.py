@@ -1,6 +1,7 @@
 """The README is true: its commands are run, and what they print is what it says."""
 
 import doctest
+import itertools
 import re
 import shutil
 import subprocess
@@ -35,8 +36,9 @@ def commands():
     """Each command of the console blocks with the output that the README claims."""
     for block in blocks("console"):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, output = part.partition("\n")
-            yield command, output
+            first, *rest = part.splitlines(keepends=True)
+            more = list(itertools.takewhile(lambda line: line.startswith("> "), rest))  # as a shell asks for them
+            yield first + "".join(line[2:] for line in more), "".join(rest[len(more) :])
 
 
 def claims(output):

@@ -3,6 +3,8 @@
 wexport.export("model.h5", "out")                     a model file becomes a bundle
 wexport.open("out")["lstm_1.forget.recurrent"]        a tensor of a bundle, as a NumPy array
 wexport.plan("model.h5").tensors                      names and shapes, no weights read
+wexport.run("out", "inputs.npz")["dense_3"]           an output, computed from the bundle alone
+wexport.restore("out", "new.h5", into="model.h5")     the tensors, edited or not, in a copy of the model file
 """
 
 from __future__ import annotations

@@ -269,10 +269,12 @@ def verified(found: Verification) -> str:
         if any("checksum" in text for text in found.differences):
             lines.append("if the tensors were edited on purpose: wexport verify --update takes them over")
         return printable_lines([f"{found.path}: {wrong} in {size}", *lines])
-    arrays = f"{_count(found.weights, 'weight')} and {_count(found.constants, 'constant')}"
+    constants = f" and {_count(found.constants, 'constant')}" if found.constants else ""
+    arrays = _count(found.weights, "weight") + constants
     lines = [
         f"{found.path}: good; {size}: the manifest fits the schema and the data, every checksum holds",
-        f"{arrays} of the source: every element is in one tensor, {_count(found.left_out, 'array')} left out",
+        f"{arrays} of the source: every element is in one tensor or said to be zero"
+        + (f"; {_count(found.left_out, 'array')} left out" if found.left_out else ""),
     ]
     if found.model is not None:
         lines.append(f"{found.model}: {arrays} put together again, {_bytes(found.compared)}: equal, byte for byte")
