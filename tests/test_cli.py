@@ -273,7 +273,7 @@ def test_plot_refuses_what_it_cannot_draw(run, bundle):
 def test_explain(run, bundle):
     code, out, _ = run("explain", bundle, "lstm_1")
     assert code == 0
-    assert "f = hard_sigmoid(x @ `forget.kernel` + h @ `forget.recurrent` + `forget.bias`" in out
+    assert "f = hard_sigmoid(x @ `forget.kernel` + h_prev @ `forget.recurrent` + `forget.bias`" in out
     assert "forget.recurrent  F32  (128, 128)  hidden unit  get_weights()[1][:, 128:256]" in out
     assert out == run("explain", STOCK, "lstm_1")[1]
 
