@@ -122,7 +122,7 @@ def _lengths(step: Step, old: Sequence[int]) -> tuple[list[float], list[int]]:
 _PLACES: dict[str, Callable[..., Any]] = {
     "half_pixel": lambda i, n, m, s: (i + 0.5) / s - 0.5,
     "half_pixel_symmetric": lambda i, n, m, s: n / 2 * (1 - m / (s * n)) + (i + 0.5) / s - 0.5,
-    "pytorch_half_pixel": lambda i, n, m, s: (i + 0.5) / s - 0.5 if m > 1 else i * 0.0 - 0.5,
+    "pytorch_half_pixel": lambda i, n, m, s: (i + 0.5) / s - 0.5 if m > 1 else i * 0.0,
     "align_corners": lambda i, n, m, s: i * (n - 1) / (s * n - 1) if s * n != 1 else i * 0.0,
     "asymmetric": lambda i, n, m, s: i / s,
     "tf_half_pixel_for_nn": lambda i, n, m, s: (i + 0.5) / s,

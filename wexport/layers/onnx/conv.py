@@ -120,7 +120,10 @@ def _transposed(node: Node) -> Lowered:
 
 
 def _cut(node: Node, a: dict[str, Json], sizes: Sequence[int], x: Operand) -> None:
-    """What is cut off the whole result, where a size or a word says it (Operators.md, ConvTranspose: total_padding)."""
+    """What is cut off the whole result, where a size or a word says it (Operators.md, ConvTranspose: total_padding).
+
+    Of a result with a size that is given, for an x of a size that is not known, the word says on which side more is.
+    """
     word = node.get("auto_pad", "NOTSET")
     given = node.ints("output_shape")
     if word in {"NOTSET", "VALID"} and given is None:
@@ -128,16 +131,18 @@ def _cut(node: Node, a: dict[str, Json], sizes: Sequence[int], x: Operand) -> No
         if a["padding"] == "valid":
             a["padding"] = [[0, 0]] * len(sizes)
         return
-    spatial = (x.shape or ())[2:]
+    same = given is None  # then the size of x does not matter
+    spatial = [0] * len(sizes) if same else (x.shape or ())[2:]
     if len(spatial) != len(sizes) or None in spatial:
-        raise UnclearError("ConvTranspose: an output size is given for an input of unknown size")
+        a["padding"] = "same" if word == "SAME_UPPER" else "same_lower"
+        a["output_size"] = list(given or ())[-len(sizes) :]
+        return
     cuts = []
     for i, (n, k) in enumerate(zip(spatial, sizes, strict=True)):
         s, d, extra = a["strides"][i], a["dilation"][i], a["output_padding"][i]
         want = given[i - len(sizes)] if given else int(n or 0) * s
         total = s * (int(n or 0) - 1) + extra + (k - 1) * d + 1 - want
-        first = total // 2 if word != "SAME_LOWER" else total - total // 2
-        if word == "NOTSET":
-            first = total - total // 2
+        cut = total if same else max(total, 0)  # of a size that is too large, the rest are zeros behind
+        first = cut - cut // 2 if word != "SAME_UPPER" else cut // 2
         cuts.append([first, total - first])
     a["padding"] = cuts

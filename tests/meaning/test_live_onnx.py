@@ -1,0 +1,88 @@
+"""Random ONNX graphs through everything: onnxruntime and the bundle alone give the same numbers.
+
+Every array that a graph stores is in its bundle once, bit for bit. `HYPOTHESIS_PROFILE=search` looks much further.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graph_layers  # noqa: F401 - signs its families in
+import onnx_graph_ops  # noqa: F401
+import pytest
+from hypothesis import assume, event, given, settings
+from hypothesis import strategies as st
+from onnx_files import Array, assert_close, computed, exported, runtime
+from onnx_models import FAMILIES, OPSETS, SINCE, Builder
+from rebuild import rebuilt
+
+import wexport
+from wexport.evaluate import unsupported
+
+SEARCH = os.environ.get("HYPOTHESIS_PROFILE") == "search"
+
+
+def check(b: Builder) -> None:
+    """A graph's outputs and weights, from its bundle."""
+    proto = b.model()
+    wanted = runtime(proto, b.inputs)
+    assume(well_conditioned(proto, b.inputs, wanted))
+    with tempfile.TemporaryDirectory() as place, exported(proto, Path(place)) as bundle:
+        assert not unsupported(bundle.manifest)
+        assert_close(computed(bundle, list(b.inputs.values())), wanted)
+        assert_whole(bundle, b.weights)
+
+
+def well_conditioned(proto: onnx.ModelProto, inputs: dict[str, Array], wanted: list[Any]) -> bool:
+    """Whether roundings in float32 leave the outputs as they are: then inputs that are one rounding off do, too."""
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        nudged = {name: x if x.dtype.kind != "f" else nudge(x, rng) for name, x in inputs.items()}
+        try:
+            assert_close(runtime(proto, nudged), wanted, 2e-6)
+        except AssertionError:
+            return False
+    return True
+
+
+def nudge(x: Array, rng: np.random.Generator) -> Array:
+    """Each number moved by one rounding."""
+    return np.asarray(np.nextafter(x, x + rng.choice([-1, 1], x.shape).astype(x.dtype)))
+
+
+def assert_whole(bundle: wexport.Bundle, weights: dict[str, Array]) -> None:
+    """Every stored array is there, once, bit for bit; one that is the same as another one, by its name."""
+    items = bundle.manifest["weights"]
+    assert set(items) == set(weights)
+    for key, value in weights.items():
+        if "constant" in items[key]:
+            found = np.asarray(items[key]["constant"]).astype(value.dtype)
+            assert (found.tobytes(), tuple(items[key]["shape"])) == (value.tobytes(), value.shape), key
+        else:
+            assert rebuilt(bundle, key).tobytes() == value.tobytes(), key
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@settings(max_examples=60 if SEARCH else 4)
+@given(data=st.data())
+def test_every_family(name: str, data: st.DataObject) -> None:
+    b = Builder(data.draw, data.draw(st.sampled_from([v for v in OPSETS if v >= SINCE[name]])))
+    FAMILIES[name](b)
+    check(b)
+
+
+@settings(max_examples=3000 if SEARCH else 60)
+@given(st.data())
+def test_graphs(data: st.DataObject) -> None:
+    opset = data.draw(st.sampled_from(OPSETS))
+    b = Builder(data.draw, opset)
+    known = [n for n in FAMILIES if SINCE[n] <= opset]
+    for name in data.draw(st.lists(st.sampled_from(known), min_size=2, max_size=7)):
+        FAMILIES[name](b)
+    event(f"{len(b.nodes)} nodes")
+    check(b)
