@@ -19,6 +19,8 @@ from wexport.layers.step import Items, Step
 
 Array = NDArray[Any]
 Tensors = Callable[[str], Array]
+# what arrays of shapes, types or numbers that a layer does not take lead to
+_MISFITS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError)
 _HALF = {"float16", "bfloat16"}
 _INTEGERS = {name: np.dtype(name) for name in ("bool", *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)))}
 
@@ -63,7 +65,15 @@ class _Machine:
             layer = self.manifest["layers"][call["layer"]]
             half = next((o["dtype"] for o in call["out"] if o["dtype"] in _HALF), None)
             args = {role: self.argument(arg, values, half) for role, arg in call["args"].items()}
-            found = _computed(layer, self.tensors(call["layer"], half), args, call["out"], self.bodies(call, values))
+            own, run = self.tensors(call["layer"], half), self.bodies(call, values)
+            try:
+                found = _computed(layer, own, args, call["out"], run)
+            except _MISFITS as error:
+                what = " ".join(str(error).split()) or type(error).__name__
+                raise UsageError(
+                    f"{call['layer']}: {layer['kind']} cannot be computed of these inputs: {what}; give others, of the"
+                    " shapes and types that the model takes"
+                ) from error
             for out in call["out"]:
                 if out["value"] is not None:
                     result = found.get(out["role"])

@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_graph_layers  # noqa: F401 - signs its families in
+import onnx_graph_control  # noqa: F401 - signs its families in
+import onnx_graph_layers  # noqa: F401
 import onnx_graph_ops  # noqa: F401
+import onnx_graph_regions  # noqa: F401
+import onnx_graph_shapes  # noqa: F401
 import pytest
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st

@@ -47,6 +47,8 @@ def _transpose(node: Node) -> Lowered:
 @onnx("Concat")
 def _concat(node: Node) -> Lowered:
     operands = tuple(node.need(i) for i in range(len(node.inputs)))
+    if len({o.rank for o in operands if o.rank >= 0}) > 1:
+        raise UnclearError("Concat: the values that it joins have different numbers of axes")
     return Lowered("concat", {"axis": int(node.get("axis", 1))}, {"x": operands})
 
 
