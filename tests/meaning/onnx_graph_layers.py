@@ -99,10 +99,12 @@ def _conv_transpose(b: Builder) -> None:
     assume("auto_pad" not in settings or all(s <= k for s, k in zip(strides, settings["kernel_shape"], strict=True)))
     if way == "padding" and max(strides) > 1 and "auto_pad" not in settings:
         settings["output_padding"] = [b.size(0, s - 1) for s in strides]
+    dilations = settings.get("dilations", [1] * rank)
+    reach = [(k - 1) * d + 1 for k, d in zip(settings["kernel_shape"], dilations, strict=True)]
+    full = [(n - 1) * s + r for n, s, r in zip(b.of(x)[2:], strides, reach, strict=True)]
+    pads = settings.get("pads", [0] * 2 * rank)
+    assume(all(n > p + q for n, p, q in zip(full, pads[:rank], pads[rank:], strict=True)))
     if way == "shape" and "pads" not in settings:
-        reach = [(k - 1) * d + 1 for k, d in
-                 zip(settings["kernel_shape"], settings.get("dilations", [1] * rank), strict=True)]  # fmt: skip
-        full = [(n - 1) * s + r for n, s, r in zip(b.of(x)[2:], strides, reach, strict=True)]
         # at most so large that a convolution of it has x's length
         settings["output_shape"] = [
             b.size(max(n - r + 1, 1), n + s - 1) for n, r, s in zip(full, reach, strides, strict=True)
