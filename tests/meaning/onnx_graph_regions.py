@@ -83,6 +83,9 @@ def _rotary(b: Builder) -> None:
 def _pool(b: Builder) -> None:
     what, rank = b.one_of("MaxPool", "AveragePool", "LpPool"), b.one_of(1, 2, 2, 3)
     settings = window(b, rank)
+    # onnxruntime refuses to leave out what a stride that is longer than the window passes over
+    strides = zip(settings.get("strides", [1] * rank), settings["kernel_shape"], strict=True)
+    assume(not settings.get("auto_pad", "").startswith("SAME") or all(s <= k for s, k in strides))
     since = {"MaxPool": 10, "AveragePool": 19, "LpPool": 18}[what]
     if b.opset < since:
         settings.pop("dilations", None)

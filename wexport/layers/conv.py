@@ -332,7 +332,7 @@ def _conv_equations(terms: Terms) -> list[str]:
     product = "conv(x, kernel)" if "kernel_axes" in terms.attributes else terms.product("kernel", "conv({x}, {w})")
     if terms.has("kernel") and (whole := quantized.kernel_term(terms)) is not None:
         product = f"conv(x, {whole})"
-    return [f"y = {terms.activation('activation', product + terms.plus('bias'))}"]
+    return [f"y = {terms.activation('activation', product + terms.plus('bias', 'added'))}"]
 
 
 @equations("conv_transpose")
@@ -347,7 +347,7 @@ def _depthwise_equations(terms: Terms) -> list[str]:
     reads = terms.attributes.get("reads") or ()
     product = terms.product("kernel", "depthwise_conv({x}, {w})").replace(" + ", ", ")
     product = f"concat({product})" if len(reads) > 1 else product
-    return [f"y = {terms.activation('activation', product + terms.plus('bias'))}"]
+    return [f"y = {terms.activation('activation', product + terms.plus('bias', 'added'))}"]
 
 
 @equations("separable_conv")
@@ -370,7 +370,8 @@ def restored(step: Step, y: Array) -> Array:
 
 
 def _finished(step: Step, y: Array) -> Array:
-    return step.activate("activation", restored(step, step.bias(y, "bias")))
+    y, added = restored(step, step.bias(y, "bias")), step.args.get("added")
+    return step.activate("activation", y if added is None else y + added)
 
 
 def _kernel(step: Step) -> Array:

@@ -72,14 +72,14 @@ def biased(bias: Operand | None) -> tuple[tuple[Own, ...], dict[str, Argument]]:
 @onnx("FusedConv", domain="com.microsoft")
 def _conv(node: Node) -> Lowered:
     x, kernel = node.need(0), node.need(1)
-    if node.operand(3) is not None:
-        raise UnclearError(f"{node.op}: a value is added before its activation")
     sizes = _sizes(kernel)
     groups = int(node.get("group", 1))
     space = " ".join(axes_of(len(sizes)))
     out, inner = (kernel.shape or (None, None))[:2]
     attributes: dict[str, Json] = window(node, sizes)
     own, args = biased(node.operand(2))
+    if node.operand(3) is not None:  # FusedConv: what is added before the activation
+        args = {**args, "added": node.need(3)}
     if not kernel.stored:
         attributes |= {"filters": out, "groups": groups, "kernel_axes": f"out in {space}"}
         return Lowered("conv", attributes, {"x": x, "kernel": kernel, **args}, own)

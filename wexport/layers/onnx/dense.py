@@ -25,7 +25,7 @@ from wexport.model import Json
 
 
 @onnx("Gemm", "MatMul")
-@onnx("FusedMatMul", "FusedGemm", domain="com.microsoft")
+@onnx("FusedMatMul", "TransposeMatMul", "FusedGemm", domain="com.microsoft")
 def _product(node: Node) -> Lowered:
     x, kernel, bias = node.need(0), node.need(1), node.operand(2)
     flags = [bool(node.get(name, 0)) for name in ("transA", "transB")]

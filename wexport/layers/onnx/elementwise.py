@@ -245,7 +245,7 @@ def _microsoft(node: Node) -> Lowered:
 @onnx("FastGelu", domain="com.microsoft")
 def _fast_gelu(node: Node) -> Lowered:
     if node.operand(1) is not None:
-        raise UnclearError("FastGelu with a bias")
+        return Lowered("bias_gelu", {"approximate": True}, {"x": node.need(0), "bias": node.need(1)})
     return Lowered("activation", {"activation": {"name": "gelu", "approximate": True}}, {"x": node.need(0)})
 
 

@@ -168,6 +168,7 @@ def _factors(attributes: dict[str, Json]) -> list[int] | None:
 
 
 @onnx("GridSample")
+@onnx("GridSample", domain="com.microsoft")
 def _grid_sample(node: Node) -> Lowered:
     attributes = {
         "interpolation": _interpolation(node) if node.get("mode") else "linear",

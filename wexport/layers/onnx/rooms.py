@@ -2,6 +2,7 @@
 
 from wexport.layers.onnx import (  # noqa: F401
     attention,
+    contrib_fused,
     contrib_quantized,
     control,
     conv,

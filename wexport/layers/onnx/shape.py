@@ -292,5 +292,6 @@ def _eye(node: Node) -> Lowered:
 
 
 @onnx("Trilu")
+@onnx("Trilu", domain="com.microsoft")
 def _triangle(node: Node) -> Lowered:
     return settled(node, "triangle", {"upper": bool(node.get("upper", 1))}, {"k": ("k", 1)}, single=True)
