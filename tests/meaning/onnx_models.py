@@ -31,6 +31,7 @@ class Builder:
     weights: dict[str, Array] = field(default_factory=dict)  # by the name under which the file stores them
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     values: dict[str, Array] = field(default_factory=dict)
+    rounded: set[str] = field(default_factory=set)  # stored numbers that could as well be one rounding off
     made: set[str] = field(default_factory=set)  # what operators gave
     pool: list[str] = field(default_factory=list)  # what operators gave and later ones may read
     count: int = 0
@@ -112,7 +113,10 @@ class Builder:
         """Stored numbers: of such a size that a sum of products keeps it."""
         size = scale if scale is not None else float(max(np.prod(shape[1:], dtype=float), 1.0)) ** -0.5
         value = self.noise(*shape, scale=size)
-        return self.constant(np.abs(value) + np.float32(0.5) if positive else value)
+        value = np.abs(value) + np.float32(0.5) if positive else value
+        name = self.constant(value)
+        self.rounded |= {name, f"{name}_stored"}
+        return name
 
     def constant(self, value: Any, plain: bool = False) -> str:
         """A stored array, in one of the ways to store one; `plain`: an initializer."""

@@ -29,9 +29,8 @@ from wexport.layers.onnx import (
     Operand,
     Own,
     UnclearError,
-    attention,  # noqa: F401 - their rooms are asked here
     onnx,
-    recurrent,  # noqa: F401
+    recurrent,  # noqa: F401 - its room is asked here
 )
 from wexport.layout import Packed, Rule
 from wexport.model import Json
