@@ -134,7 +134,8 @@ def unsupported(manifest: Mapping[str, Any]) -> list[str]:
         unknown = [v["source"] for v in layer.values() if isinstance(v, dict) and v.get("name") == "unknown"]
         if kind is None or kind.computes is None:
             what = "is no layer that wexport knows" if layer["kind"] == "unknown" else "has no evaluator"
-            found.append(f"{name} ({layer['class'] or layer['kind']}) {what}")
+            why = f": {layer['reason']}" if layer.get("reason") else ""
+            found.append(f"{name} ({layer['class'] or layer['kind']}) {what}{why}")
         elif unknown:
             found.append(f"{name} has an unknown activation {unknown[0]!r}")
         elif layer.get("vocabulary", ()) is None:

@@ -29,9 +29,6 @@ GROUPS = {
 UNKNOWN = {
     "Concat": r"A2_rnn/lstm_proj\.dynamo\..*",
     "StatefulPartitionedCall": r"B_keras/(conv13d|groupconv)\..*",
-    "StringNormalizer": r"D_sklearn/tfidf\..*",
-    "com.microsoft.Tokenizer": r"D_sklearn/tfidf\..*",
-    "TfIdfVectorizer": r"D_sklearn/tfidf\..*",
 }
 _UNKNOWN = re.compile(r": (\S+) is not an operator that wexport knows")
 # Operators whose numbers are lists among their attributes.

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from cases import DATA
 from onnx import TensorProto, helper
 from onnx_files import Array, assert_close, computed, exported, f, model, runtime, typed
+
+from wexport.errors import UsageError
+from wexport.evaluate import unsupported
 
 MS = "com.microsoft"
 IMAGE = f(2, 4, 5, 6, seed=1)
@@ -141,3 +146,81 @@ def test_map_of_a_sequence(tmp_path: Path) -> None:
     x, y = inputs.values()
     np.testing.assert_allclose(p, np.tile(x + y, 2), rtol=1e-6)
     np.testing.assert_allclose(q, np.concatenate([x, y]) * np.tile(f(3, seed=2), 2), rtol=1e-6)
+
+
+LSTM = {"x": f(3, 2, 4), "w": f(1, 8, 4), "r": f(1, 8, 2)}
+# the inputs, the attributes, and the word that no one knows
+WORDS: dict[str, tuple[dict[str, Array], dict[str, Any], str]] = {
+    "Resize": ({"x": IMAGE, "r": f(0), "s": np.ones(4, np.float32)}, {"mode": "lanczos"}, "lanczos"),
+    "MaxPool": ({"x": IMAGE}, {"kernel_shape": [2, 2], "auto_pad": "SAME"}, "SAME"),
+    "Pad": ({"x": IMAGE, "p": np.ones(8, np.int64)}, {"mode": "mirror"}, "mirror"),
+    "DepthToSpace": ({"x": IMAGE}, {"blocksize": 2, "mode": "RCD"}, "RCD"),
+    "ScatterND": ({"x": f(3), "i": np.asarray([[1]]), "u": f(1)}, {"reduction": "mean"}, "mean"),
+    "GridSample": ({"x": IMAGE, "g": f(2, 3, 2, 2)}, {"padding_mode": "wrap"}, "wrap"),
+    "LSTM": (LSTM, {"activations": ["Sine", "Tanh", "Tanh"], "hidden_size": 2}, "Sine"),
+}
+
+
+@pytest.mark.parametrize("op", WORDS)
+def test_words_of_later_days_are_named_beforehand(op: str, tmp_path: Path) -> None:
+    inputs, attributes, word = WORDS[op]
+    node = helper.make_node(op, list(inputs), ["y"], name="it", **attributes)
+    with exported(typed(model([node], inputs, ["y"], None, {"": 20})), tmp_path) as bundle:
+        (reason,) = unsupported(bundle.manifest)
+    assert re.match(rf"it \({op}\) is no layer that wexport knows: {op}: .*'{word}'", reason)
+
+
+def test_what_misfits_is_said_with_its_layer(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["h"]), helper.make_node("MatMul", ["h", "w"], ["y"], name="it")]
+    with (
+        exported(typed(model(nodes, {"x": f(2, 4)}, ["y"], {"w": f(4, 3)})), tmp_path) as bundle,
+        pytest.raises(UsageError, match=r"^it: dense cannot be computed of these inputs: "),
+    ):
+        computed(bundle, [f(2, 5)])
+
+
+TEXTS = np.asarray([["The cat sat, the dog ran"], ["far, FAR away"], [""], ["dog-dog_1"]])
+
+
+TOKENS: list[dict[str, Any]] = [
+    {"tokenexp": "[a-zA-Z0-9_]+"}, {"tokenexp": "[a-z]"}, {"tokenexp": "[a-z ]+", "mincharnum": 4},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", TOKENS, ids=str)
+def test_tokens(settings: dict[str, Any], tmp_path: Path) -> None:
+    whole = {"mark": 0, "pad_value": "#", "mincharnum": 1, **settings}
+    proto = of_texts([helper.make_node("Tokenizer", ["x"], ["y"], domain=MS, **whole)], "y")
+    with exported(proto, tmp_path) as bundle:
+        (found,), (wanted,) = computed(bundle, [TEXTS]), runtime(proto, {"x": TEXTS})
+        assert found.tolist() == wanted.tolist()
+
+
+def of_texts(nodes: list[onnx.NodeProto], output: str, kind: int = TensorProto.STRING) -> onnx.ModelProto:
+    x = helper.make_tensor_value_info("x", TensorProto.STRING, TEXTS.shape)
+    graph = helper.make_graph(nodes, "g", [x], [helper.make_tensor_value_info(output, kind, None)])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(MS, 1), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+", "[a-z]+|x", "[^a]+", "[a]{9}", ".+"])
+def test_patterns_stay_whole(pattern: str, tmp_path: Path) -> None:
+    settings = {"mark": 0, "pad_value": "", "mincharnum": 1, "tokenexp": pattern}
+    node = helper.make_node("Tokenizer", ["x"], ["y"], name="it", domain=MS, **settings)
+    with exported(of_texts([node], "y"), tmp_path) as bundle:
+        (reason,) = unsupported(bundle.manifest)
+        assert pattern in reason
+
+
+def test_words_that_are_counted(tmp_path: Path) -> None:
+    """A file of scikit-learn's: small letters, words, counts, their weights. Its runtime wants a locale for the first
+    step, which a machine may not have: it gets small letters."""
+    proto = onnx.load(DATA / "onnx" / "D_sklearn" / "tfidf.onnx")
+    texts = np.asarray(["The cat sat, the dog", "far ran FAR", "nothing of it", "dog"])
+    with exported(proto, tmp_path) as bundle:
+        (found,) = computed(bundle, [texts])
+    node = next(n for n in proto.graph.node if n.op_type == "StringNormalizer")
+    node.CopyFrom(helper.make_node("Identity", node.input, node.output))
+    (wanted,) = runtime(proto, {proto.graph.input[0].name: np.char.lower(texts)})
+    assert_close([found], [wanted])
+    assert found[0].any()

@@ -142,6 +142,8 @@ def _resized(y: Array, axis: int, m: int, scale: float, crop: Any, a: Mapping[st
     else:
         place = _PLACES[a["coordinates"]](i, n, m, scale)
     if a["interpolation"] == "nearest":
+        if a["coordinates"] != "tf_crop_and_resize":  # in single precision, where places that are even numbers are so
+            place = _PLACES[a["coordinates"]](i.astype(np.float32), n, m, np.float32(scale))
         found = np.take(y, np.clip(_ROUND[a["rounding"]](place), 0, n - 1).astype(np.int64), axis)
     else:
         found = np.moveaxis(np.tensordot(_matrix(place, n, scale, a), y, (1, axis)), 0, axis)

@@ -3,16 +3,21 @@
     text_join       two arrays of texts, one behind the other
     text_split      texts cut at `delimiter` (or at spaces), at most `most` times, into as many columns as the longest
                     needs, empty ones behind; and how many parts each has
+    tokens          the runs in texts that are of the characters of a class, or (`single`) single ones, of at least
+                    `shortest` characters, in as many columns as the longest text needs, `filler` behind
     text_normal     texts without those that are `stops`, in `case` LOWER, UPPER or as they are (NONE)
     ngram_counts    how often runs of words stand in a row, of the `shortest` to the `longest`, with up to `skips` words
                     between two: `grams` are the runs, `columns` the column of each; `mode` TF counts, IDF weighs what
                     is there, TFIDF weighs the counts
 
-Source: onnx/docs/Operators.md, StringConcat-20, StringSplit-20, StringNormalizer-10, TfIdfVectorizer-9.
+Source: onnx/docs/Operators.md, StringConcat-20, StringSplit-20, StringNormalizer-10, TfIdfVectorizer-9;
+onnxruntime/docs/ContribOperators.md, Tokenizer.
 """
 
 from __future__ import annotations
 
+import itertools
+import re
 from typing import Any
 
 import numpy as np
@@ -26,6 +31,7 @@ Array = NDArray[Any]
 
 kind("text_join")
 kind("text_split", delimiter=optional(TEXT), most=optional(INT))
+kind("tokens", characters=TEXT, single=BOOL, shortest=INT, filler=TEXT)
 kind("text_normal", stops=NUMBERS, case=TEXT, case_counts=BOOL)
 kind(
     "ngram_counts",
@@ -37,7 +43,7 @@ kind(
     shortest=INT,
     longest=INT,
 )
-opaque("text_join", "text_normal", y="string")
+opaque("text_join", "text_normal", "tokens", y="string")
 opaque("text_split", y="string", counts="int64")
 opaque("ngram_counts", y="float32")
 
@@ -56,6 +62,27 @@ def _compute_split(step: Step) -> dict[str, Array]:
     longest = max(map(len, parts), default=0)
     y = np.asarray([[*p, *[""] * (longest - len(p))] for p in parts], str).reshape(*x.shape, longest)
     return {"y": y, "counts": np.asarray([len(p) for p in parts], np.int64).reshape(x.shape)}
+
+
+def _characters(text: str) -> set[str]:
+    """The characters of a class: `a-c_` are a, b, c and _."""
+    ranges = re.findall(r"(.)-(.)", text)
+    return {*re.sub(".-.", "", text), *(chr(c) for low, high in ranges for c in range(ord(low), ord(high) + 1))}
+
+
+def _runs(text: str, known: set[str], single: bool) -> list[str]:
+    runs = ["".join(run) for there, run in itertools.groupby(text, known.__contains__) if there]
+    return list("".join(runs)) if single else runs
+
+
+@computes("tokens")
+def _compute_tokens(step: Step) -> Array:
+    a, x = step.attributes, np.asarray(step.x).astype(str)
+    known = _characters(a["characters"])
+    parts = [[t for t in _runs(str(text), known, a["single"]) if len(t) >= a["shortest"]] for text in x.reshape(-1)]
+    longest = max(map(len, parts), default=0)
+    y = [[*p, *[a["filler"]] * (longest - len(p))] for p in parts]
+    return np.asarray(y, str).reshape(*x.shape, longest)
 
 
 @computes("text_normal")

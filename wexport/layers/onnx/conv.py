@@ -40,7 +40,7 @@ def window(node: Node, sizes: Sequence[int]) -> dict[str, Json]:
 
 def padding(node: Node, sizes: Sequence[int]) -> Json:
     """The zeros around x: a word, or pairs of numbers."""
-    word = node.get("auto_pad", "NOTSET")
+    word = node.word("auto_pad", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
     if word == "VALID":
         return "valid"
     if word == "SAME_UPPER":
@@ -124,7 +124,7 @@ def _cut(node: Node, a: dict[str, Json], sizes: Sequence[int], x: Operand) -> No
 
     Of a result with a size that is given, for an x of a size that is not known, the word says on which side more is.
     """
-    word = node.get("auto_pad", "NOTSET")
+    word = node.word("auto_pad", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
     given = node.ints("output_shape")
     if word in {"NOTSET", "VALID"} and given is None:
         a["padding"] = "valid" if word == "VALID" else a["padding"]

@@ -113,7 +113,9 @@ def _bitwise_not(node: Node) -> Lowered:
 
 @onnx("BitShift")
 def _shift(node: Node) -> Lowered:
-    return Lowered("bitwise", {"function": f"{str(node.get('direction')).lower()}_shift"}, {"x": pair(node)})
+    return Lowered(
+        "bitwise", {"function": f"{node.word('direction', 'LEFT', 'RIGHT').lower()}_shift"}, {"x": pair(node)}
+    )
 
 
 @onnx("IsInf")

@@ -13,7 +13,7 @@ def _loss(node: Node) -> Lowered:
     ignored = node.get("ignore_index")
     attributes = {
         "ignored": None if ignored is None else int(ignored),
-        "reduction": str(node.get("reduction", "mean")),
+        "reduction": node.word("reduction", "mean", "sum", "none"),
     }
     args = {"x": node.need(0), "labels": node.need(1), "weights": node.operand(2)}
     if node.op.startswith("Negative"):

@@ -81,10 +81,8 @@ def _inverse(node: Node) -> Lowered:
 
 @onnx("CDist", domain="com.microsoft")
 def _distances(node: Node) -> Lowered:
-    metric = str(node.get("metric", "sqeuclidean"))
-    if metric not in {"sqeuclidean", "euclidean"}:
-        raise UnclearError(f"CDist: the metric {metric!r} is not known")
-    return Lowered("distances", {"squared": metric == "sqeuclidean"}, {"x": node.need(0), "other": node.need(1)})
+    squared = node.word("metric", "sqeuclidean", "euclidean") == "sqeuclidean"
+    return Lowered("distances", {"squared": squared}, {"x": node.need(0), "other": node.need(1)})
 
 
 @onnx("Det")

@@ -208,7 +208,7 @@ def _equal(x: Operand, axis: int, count: int) -> Json:
 
 @onnx("Pad")
 def _pad(node: Node) -> Lowered:
-    x, mode = node.need(0), str(node.get("mode", "constant"))
+    x, mode = node.need(0), node.word("mode", "constant", "reflect", "edge", "wrap")
     try:
         flat = node.ints("paddings" if "paddings" in node.attributes else "pads", 1) or []
         axes, value = node.ints("axes", 3), node.array("value", 2)
@@ -240,7 +240,7 @@ def _listed(node: Node, name: str, i: int) -> Operand | Const | None:
 @onnx("DepthToSpace", "SpaceToDepth")
 def _blocks(node: Node) -> Lowered:
     kind = "depth_to_space" if node.op == "DepthToSpace" else "space_to_depth"
-    attributes = {"block": int(node.get("blocksize")), "mode": str(node.get("mode", "DCR"))}
+    attributes = {"block": int(node.get("blocksize")), "mode": node.word("mode", "DCR", "CRD")}
     return Lowered(kind, attributes, {"x": node.need(0)})
 
 

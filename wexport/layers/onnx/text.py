@@ -1,10 +1,13 @@
-"""ONNX' operators on texts. Patterns (RegexFullMatch, Tokenizer) stay whole: one in a file could keep a machine busy.
+"""ONNX' operators on texts.
 
-Source: onnx/docs/Operators.md.
+A pattern in a file could keep a machine busy: of those only runs of plain characters are read (Tokenizer, of
+com.microsoft), and RegexFullMatch stays whole.
+Source: onnx/docs/Operators.md; onnxruntime/docs/ContribOperators.md.
 """
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 from wexport.layers.onnx import Lowered, Node, UnclearError, onnx
@@ -23,11 +26,25 @@ def _split(node: Node) -> Lowered:
     return Lowered("text_split", attributes, {"x": node.need(0)}, (), ("y", "counts"))
 
 
+# a class of letters, digits and other characters that mean nothing in a class, or ranges of the first two
+_CLASS = re.compile(r"\[((?:[A-Za-z0-9](?:-[A-Za-z0-9])?|[_ .,:;!?/@#$%&*+=<>])+)\](\+?)")
+
+
+@onnx("Tokenizer", domain="com.microsoft")
+def _tokens(node: Node) -> Lowered:
+    pattern = str(node.get("tokenexp") or "")
+    found = _CLASS.fullmatch(pattern)
+    if found is None or node.get("mark", 0):
+        raise UnclearError(f"Tokenizer: its pattern {pattern!r} is no run of plain characters, or it marks the ends")
+    attributes = {"characters": found[1], "single": not found[2], "shortest": int(node.get("mincharnum", 1))}
+    return Lowered("tokens", {**attributes, "filler": str(node.get("pad_value", ""))}, {"x": node.need(0)})
+
+
 @onnx("StringNormalizer")
 def _normal(node: Node) -> Lowered:
     attributes = {
         "stops": list(node.get("stopwords") or []),
-        "case": str(node.get("case_change_action", "NONE")),
+        "case": node.word("case_change_action", "NONE", "LOWER", "UPPER"),
         "case_counts": bool(node.get("is_case_sensitive", 0)),
     }
     return Lowered("text_normal", attributes, {"x": node.need(0)})
@@ -46,7 +63,7 @@ def _ngrams(node: Node) -> Lowered:
     weights = node.get("weights")
     attributes: dict[str, Json] = {
         "grams": grams, "columns": columns, "weights": None if weights is None else [float(w) for w in weights],
-        "mode": str(node.get("mode")), "skips": int(node.get("max_skip_count", 0)),
+        "mode": node.word("mode", "TF", "IDF", "TFIDF"), "skips": int(node.get("max_skip_count", 0)),
         "shortest": int(node.get("min_gram_length", 1)), "longest": int(node.get("max_gram_length", 1)),
     }  # fmt: skip
     return Lowered("ngram_counts", attributes, {"x": node.need(0)})
