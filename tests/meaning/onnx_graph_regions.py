@@ -45,6 +45,8 @@ def _attention(b: Builder) -> None:
     inputs = [part(heads * shared, length), part(heads, keys), part(heads, keys), ""]
     settings: dict[str, Any] = b.maybe(softcap=2.0, scale=0.4, is_causal=1)
     past = b.size() if deep and b.flag() else 0
+    # with a past, a single query sees all keys in onnxruntime, and what was there before it in the operator's words
+    assume(not past or "is_causal" not in settings or length > 1)
     way = b.one_of("none", "bool", "float")
     shape = b.one_of((length, keys + past), (batch, 1, length, keys + past))
     if way == "bool":

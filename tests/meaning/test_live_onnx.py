@@ -85,7 +85,7 @@ def assert_whole(bundle: wexport.Bundle, weights: dict[str, Array]) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@settings(max_examples=60 if SEARCH else 4)
+@settings(max_examples=100 if SEARCH else 25)
 @given(data=st.data())
 def test_every_family(name: str, data: st.DataObject) -> None:
     b = Builder(data.draw, data.draw(st.sampled_from([v for v in OPSETS if v >= SINCE[name]])))
@@ -93,7 +93,7 @@ def test_every_family(name: str, data: st.DataObject) -> None:
     check(b)
 
 
-@settings(max_examples=3000 if SEARCH else 60)
+@settings(max_examples=3000 if SEARCH else 150)
 @given(st.data())
 def test_graphs(data: st.DataObject) -> None:
     opset = data.draw(st.sampled_from(OPSETS))
