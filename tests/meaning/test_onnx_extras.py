@@ -224,3 +224,11 @@ def test_words_that_are_counted(tmp_path: Path) -> None:
     (wanted,) = runtime(proto, {proto.graph.input[0].name: np.char.lower(texts)})
     assert_close([found], [wanted])
     assert found[0].any()
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_maxima_of_regions(scale: float, tmp_path: Path) -> None:
+    regions = [[0, 1, 1, 4, 3], [1, 0, 0, 5, 4], [1, 3, 2, 3, 2], [0, 4, 3, 9, 9], [0, 2.4, 1.6, 3.2, 4.4]]
+    inputs = {"x": IMAGE, "r": np.asarray(regions, np.float32)}
+    node = helper.make_node("MaxRoiPool", ["x", "r"], ["y"], pooled_shape=[2, 3], spatial_scale=scale)
+    checked(typed(model([node], inputs, ["y"], None, {"": 17})), inputs, tmp_path)

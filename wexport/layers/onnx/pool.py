@@ -200,6 +200,12 @@ def _roi_align(node: Node) -> Lowered:
     return Lowered("roi_align", attributes, {"x": node.need(0), "regions": node.need(1), "items": node.need(2)})
 
 
+@onnx("MaxRoiPool")
+def _roi_max(node: Node) -> Lowered:
+    attributes: dict[str, Json] = {"size": node.ints("pooled_shape"), "scale": float(node.get("spatial_scale", 1.0))}
+    return Lowered("roi_max", attributes, {"x": node.need(0), "regions": node.need(1)})
+
+
 @onnx("MaxUnpool")
 def _max_unpool(node: Node) -> Lowered:
     size = [int(n) for n in node.get("kernel_shape", ())]
