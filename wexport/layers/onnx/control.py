@@ -4,7 +4,7 @@ A body is a graph of its own: it sees the values outside, and takes and gives va
 are layers of the model; a body that runs many times is listed once.
 
 The reader spreads out sparse tensors by an operator of its own (domain `wexport`).
-Source: onnx/docs/Operators.md, If-25, Loop-25, Scan-25.
+Source: onnx/docs/Operators.md, If-25, Loop-25, Scan-25, SequenceMap-17; Changelog.md, Scan-8.
 """
 
 from __future__ import annotations
