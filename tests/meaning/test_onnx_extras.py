@@ -232,3 +232,48 @@ def test_maxima_of_regions(scale: float, tmp_path: Path) -> None:
     inputs = {"x": IMAGE, "r": np.asarray(regions, np.float32)}
     node = helper.make_node("MaxRoiPool", ["x", "r"], ["y"], pooled_shape=[2, 3], spatial_scale=scale)
     checked(typed(model([node], inputs, ["y"], None, {"": 17})), inputs, tmp_path)
+
+
+def plain(
+    op: str, inputs: dict[str, Array], stored: dict[str, Array], order: str, **attributes: Any
+) -> onnx.ModelProto:
+    """A model of one of ONNX' operators."""
+    node = helper.make_node(op, ["" if n == "-" else n for n in order.split()], ["y"], name="it", **attributes)
+    return typed(model([node], inputs, ["y"], stored, {"": 17}))
+
+
+LINE, KERNEL = {"x": f(1, 2, 3)}, {"w": f(2, 2, 2, seed=1)}
+SMALL = {"x": f(1, 1, 2, 5)}
+# what random graphs have found
+FOUND: dict[str, tuple[onnx.ModelProto, dict[str, Array]]] = {
+    "a size that is larger than the whole": (
+        plain("ConvTranspose", LINE, KERNEL, "x w", strides=[3], output_shape=[10]), LINE),
+    "a size that is smaller, more cut off in front": (
+        plain("ConvTranspose", LINE, KERNEL, "x w", strides=[2], output_shape=[5], auto_pad="SAME_LOWER"), LINE),
+    "the same length": (plain("ConvTranspose", LINE, KERNEL, "x w", strides=[1], auto_pad="SAME_UPPER"), LINE),
+    "slopes of a batch": (plain("PRelu", {"x": f(2, 1)}, {"s": f(2, 1, seed=1)}, "x s"), {"x": f(2, 1)}),
+    "slopes of channels": (plain("PRelu", {"x": f(2, 3, 4)}, {"s": f(3, 1, seed=1)}, "x s"), {"x": f(2, 3, 4)}),
+    "all axes from one on": (
+        plain("LayerNormalization", {"x": f(2, 3, 4)}, {"s": f(3, 4, seed=1)}, "x s", axis=1), {"x": f(2, 3, 4)}),
+    "an axis of one element": (
+        plain("Resize", SMALL, {"s": np.asarray([1, 1, 0.5, 0.5], np.float32)}, "x - s", mode="cubic",
+              coordinate_transformation_mode="pytorch_half_pixel"), SMALL),
+    "places that are nearly even": (
+        plain("Resize", SMALL, {"s": np.asarray([1, 1, 1, 0.6], np.float32)}, "x - s", mode="nearest",
+              coordinate_transformation_mode="half_pixel", nearest_mode="floor"), SMALL),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shapes", ["told", "of free lengths", "unknown"])
+@pytest.mark.parametrize("name", FOUND)
+def test_what_random_graphs_have_found(name: str, shapes: str, tmp_path: Path) -> None:
+    proto, inputs = FOUND[name]
+    known = onnx.ModelProto()
+    known.CopyFrom(proto)
+    for port in known.graph.input if shapes != "told" else ():
+        if shapes == "unknown":
+            port.type.tensor_type.ClearField("shape")
+            continue
+        for i, dim in enumerate(port.type.tensor_type.shape.dim):
+            dim.dim_param = f"n{i}"
+    checked(known, inputs, tmp_path)
