@@ -120,7 +120,9 @@ def _compare(b: Builder) -> None:
     one = b.add(what, [x, b.constant(np.float32(0.11))])
     two = b.add("Not", [b.add("Less", [x, b.constant(np.float32(-0.3))])])
     mask = b.add(b.one_of("And", "Or", "Xor"), [one, two])
-    b.add("Where", [mask, _partner(b, x), x])
+    other = _partner(b, x)
+    larger = np.broadcast_shapes(b.of(other), b.of(x)) != b.of(x)  # which onnxruntime's Where does not always take
+    b.add("Where", [mask, x if larger else other, x])
     b.add("Cast", [mask], to=b.one_of(TensorProto.FLOAT, TensorProto.INT64))
 
 
