@@ -20,6 +20,7 @@ from wexport.layout import shape_text
 
 Array = NDArray[Any]
 Tensors = Callable[[str], Array]
+# what arrays of shapes, types or numbers that a layer does not take lead to
 _HALF = {"float16", "bfloat16"}
 _INTEGERS = {name: np.dtype(name) for name in ("bool", *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)))}
 
@@ -182,7 +183,8 @@ def _obstacle(manifest: Mapping[str, Any], name: str) -> str | None:
     unknown = [v["source"] for v in layer.values() if isinstance(v, dict) and v.get("name") == "unknown"]
     if kind is None or kind.computes is None:
         what = "is no layer that wexport knows" if layer["kind"] == "unknown" else "has no evaluator"
-        return f"{name} ({layer['class'] or layer['kind']}) {what}"
+        why = f": {layer['reason']}" if layer.get("reason") else ""
+        return f"{name} ({layer['class'] or layer['kind']}) {what}{why}"
     if unknown:
         return f"{name} has an unknown activation {unknown[0]!r}"
     if layer.get("vocabulary", ()) is None:

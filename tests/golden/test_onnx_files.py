@@ -27,11 +27,8 @@ GROUPS = {
 }  # fmt: skip
 # Operators of the files that are exported whole, and in which files.
 UNKNOWN = {
-    "LSTM": r"A1_key/key\.(dynamo_program_noinit|legacy_noparams)\..*|A2_rnn/lstm_proj\.dynamo\..*",
+    "Concat": r"A2_rnn/lstm_proj\.dynamo\..*",
     "StatefulPartitionedCall": r"B_keras/(conv13d|groupconv)\..*",
-    "StringNormalizer": r"D_sklearn/tfidf\..*",
-    "com.microsoft.Tokenizer": r"D_sklearn/tfidf\..*",
-    "TfIdfVectorizer": r"D_sklearn/tfidf\..*",
 }
 _UNKNOWN = re.compile(r": (\S+) is not an operator that wexport knows")
 # Operators whose numbers are lists among their attributes.

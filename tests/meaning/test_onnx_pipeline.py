@@ -23,16 +23,12 @@ LAYERS = {
 }  # fmt: skip
 # Operators that wexport exports whole: their cases say so.
 NOT_KNOWN = {
-    r"sce_.*|nllloss_.*": "losses are of training",
     r"(nesterov_)?momentum.*|adam.*|adagrad.*|training_dropout.*": "training",
     r"bernoulli.*": "random numbers",
-    r"string_.*|strnormalizer_.*|tfidfvectorizer_.*|regex_.*|image_decoder_.*": "strings and pictures",
+    r"regex_.*|image_decoder_.*": "patterns, which could keep a machine busy, and files of pictures",
     r"cast(like)?(_no_saturate)?_.*(FLOAT8|FLOAT4|INT4|INT2|E8M0|STRING).*|cast_e8m0_.*": "types of no layer",
-    r"dft.*|stft.*|(blackman|hamming|hann)window.*|melweightmatrix": "signal processing",
-    r"bitcast_.*|center_crop_pad_.*|col2im.*|affine_grid_[23]d(_align_corners)?": "no room has them",
     r"flexattention.*": "its score is a graph of its own",
     r"linear_attention_.*_expanded": "it casts to the type of a value that has none in the file",
-    r"scan_sum": "the Scan of opset 8 goes over batches",
     r"if_opt": "values that may be missing",
 }
 # The same where the settings are inputs of the model, too.

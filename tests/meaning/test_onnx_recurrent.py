@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from cases import DATA
 from onnx import helper
 from onnx_files import assert_close, computed, exported, f, model, runtime, stored, typed
 
 WEIGHTS = ("W", "R", "B", "P")
 GATES = {"LSTM": ("input", "output", "forget", "cell"), "GRU": ("update", "reset", "candidate"), "RNN": ()}
+ROLES = {"W": ["kernel"], "R": ["recurrent"], "B": ["bias", "recurrent_bias"], "P": ["peephole"]}
 _REFERENCE = re.compile(r"`([^`]+)`")
 
 
@@ -94,6 +96,43 @@ def test_as_onnxruntime(what: str, settings: dict[str, Any], tmp_path: Path) -> 
         (name,) = bundle.manifest["layers"]
         named = {f"{name}.{n}" for line in lines for n in _REFERENCE.findall(line)}
         assert named == set(bundle.manifest["tensors"])
+
+
+@pytest.mark.parametrize("which", ["W", "R", "B", "WRB", "WRBP"])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("what", GATES)
+def test_computed_weights(what: str, direction: str, which: str, tmp_path: Path) -> None:
+    """Weights that are inputs of the model, one of them doubled: the layer has no tensors of them, but arguments."""
+    proto, inputs = _layer(what, direction, peephole=what == "LSTM")
+    weights = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+    given = {**inputs, **{k: v for k, v in weights.items() if k in which}}
+    left = {k: v for k, v in weights.items() if k not in given}
+    (node,), first = proto.graph.node, which[0]
+    node.input[list(node.input).index(first)] = "doubled"
+    nodes = [helper.make_node("Add", [first, first], ["doubled"]), node]
+    whole = typed(model(nodes, given, node.output, left, {"": 14}))
+    with exported(whole, tmp_path) as bundle:
+        assert {t["role"] for t in bundle.manifest["tensors"].values()} == {r for k in left for r in ROLES[k]}
+        assert_close(computed(bundle, list(given.values())), runtime(whole, given))
+        named = {n for lines in bundle.manifest["equations"].values() for n in _REFERENCE.findall("\n".join(lines))}
+        assert {n.rpartition(".")[2] for n in named} == {r for k in left for r in ROLES[k]}
+
+
+# where the kernel is cut, and which state is taken: inputs too
+PLACES = {"val_14": [0], "val_13": [128], "val_31": [256], "val_34": [384], "val_37": [512], "val_80": 0}
+
+
+@pytest.mark.parametrize("name", ["dynamo_program_noinit", "legacy_noparams"])
+def test_files_whose_weights_are_inputs(name: str, tmp_path: Path) -> None:
+    proto = onnx.load(DATA / "onnx" / "A1_key" / f"key.{name}.onnx")
+    inputs = {
+        port.name: f(*(d.dim_value for d in port.type.tensor_type.shape.dim), seed=i, scale=0.2)
+        for i, port in enumerate(proto.graph.input)
+    }
+    inputs |= {k: np.asarray(v, np.int64) for k, v in PLACES.items() if k in inputs}
+    with exported(proto, tmp_path) as bundle:
+        assert not any(t["role"] in {"kernel", "recurrent"} for t in bundle.manifest["tensors"].values())
+        assert_close(computed(bundle, list(inputs.values())), runtime(proto, inputs))
 
 
 def test_names_and_axes(tmp_path: Path) -> None:

@@ -8,13 +8,17 @@ from wexport.layers import (  # noqa: F401
     elementwise,
     fused,
     indexing,
+    losses,
     moves,
+    placing,
     quantize,
     reduction,
     regions,
     resampling,
     scores,
     sequences,
+    signal,
+    text,
     trees,
 )
 from wexport.layers.onnx import rooms  # noqa: F401

@@ -337,7 +337,7 @@ def _conv_equations(terms: Terms) -> list[str]:
         product += f" + {low['alpha'] / low['rank']} * ({inner}) @ {terms.ref('lora_b')}"
     if whole is not None:
         product = f"conv(x, {whole})"
-    return [f"y = {terms.activation('activation', product + terms.plus('bias'))}"]
+    return [f"y = {terms.activation('activation', product + terms.plus('bias', 'added'))}"]
 
 
 @equations("conv_transpose")
@@ -352,7 +352,7 @@ def _depthwise_equations(terms: Terms) -> list[str]:
     reads = terms.attributes.get("reads") or ()
     product = terms.product("kernel", "depthwise_conv({x}, {w})").replace(" + ", ", ")
     product = f"concat({product})" if len(reads) > 1 else product
-    return [f"y = {terms.activation('activation', product + terms.plus('bias'))}"]
+    return [f"y = {terms.activation('activation', product + terms.plus('bias', 'added'))}"]
 
 
 @equations("separable_conv")
@@ -375,7 +375,8 @@ def restored(step: Step, y: Array) -> Array:
 
 
 def _finished(step: Step, y: Array) -> Array:
-    return step.activate("activation", restored(step, step.bias(y, "bias")))
+    y, added = restored(step, step.bias(y, "bias")), step.args.get("added")
+    return step.activate("activation", y if added is None else y + added)
 
 
 def _kernel(step: Step) -> Array:

@@ -49,7 +49,7 @@ kind(
     "scaled_dot_product", maybe=_MAYBE,
     heads=optional(INT), kv_heads=optional(INT), scale=optional(NUMBER), causal=BOOL, softcap=NUMBER,
 )  # fmt: skip
-kind("projected_attention", maybe=_MAYBE, heads=INT, scale=optional(NUMBER), causal=BOOL)
+kind("projected_attention", maybe={**_MAYBE, "dequantize": ANY}, heads=INT, scale=optional(NUMBER), causal=BOOL)
 kind(
     "grouped_attention", maybe={"window": INTS},
     heads=INT, kv_heads=INT, scale=optional(NUMBER), causal=BOOL, softcap=NUMBER, rotary=BOOL, interleaved=BOOL,
@@ -237,6 +237,9 @@ def _projected_equations(terms: Terms) -> list[str]:
     else:
         names = [("q", "query"), ("k", "key"), ("v", "value")]
         lines = [f"{k} = x @ {terms.ref(f'{name}.kernel')}{terms.plus(f'{name}.bias')}" for k, name in names]
+    if "x_scale" in terms.args:
+        zero = " - x_zero_point" if "x_zero_point" in terms.args else ""
+        lines.insert(0, f"x = (x{zero}) * x_scale")
     if "past" in terms.args:
         lines += [f"{k} = concat(past[{i}], {k}, axis=2)" for i, k in enumerate("kv")]
     return [*lines, *_chosen(terms, ("mask", "padding"), "past", 3)]
@@ -244,6 +247,9 @@ def _projected_equations(terms: Terms) -> list[str]:
 
 def _projections(step: Step) -> list[Array]:
     x, a = step.x, step.attributes
+    if (scale := step.args.get("x_scale")) is not None:
+        zero = step.args.get("x_zero_point")
+        x = (x.astype(np.float64) - (0 if zero is None else np.asarray(zero).astype(np.float64))) * scale
     if not step.has("kernel"):
         found = []
         for part in ("query", "key", "value"):

@@ -30,7 +30,8 @@ BITWISE: dict[str, Callable[..., Array]] = {
 
 kind("bitwise", function=TEXT)
 kind("is_inf", negative=BOOL, positive=BOOL)
-kind("dynamic_clip", "bias_gelu")
+kind("dynamic_clip")
+kind("bias_gelu", maybe={"approximate": BOOL})
 
 opaque("bitwise")
 flow("dynamic_clip", "bias_gelu")(unchanged)
@@ -66,4 +67,4 @@ def _bias_gelu_equations(terms: Terms) -> list[str]:
 
 @computes("bias_gelu")
 def _compute_bias_gelu(step: Step) -> Array:
-    return gelu(step.x + step.args["bias"], approximate=False)
+    return gelu(step.x + step.args["bias"], approximate=bool(step.attributes.get("approximate")))

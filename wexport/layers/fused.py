@@ -23,6 +23,7 @@ from wexport.layers.flows import opaque
 from wexport.layers.numerics import sigmoid
 from wexport.layers.registry import (
     ACTIVATION,
+    ANY,
     BOOL,
     INT,
     INTS,
@@ -39,7 +40,7 @@ from wexport.layers.step import Step, Terms, unread
 Array = NDArray[Any]
 
 kind("skip_norm", epsilon=NUMBER, centered=BOOL)
-kind("embed_norm", epsilon=NUMBER)
+kind("embed_norm", maybe={"dequantize": ANY}, epsilon=NUMBER)
 kind("causal_conv", activation=ACTIVATION)
 kind("deformable_conv", strides=INTS, padding=INTS, dilation=INTS, groups=INT, offset_groups=INT)
 kind("gated_silu", alpha=NUMBER)

@@ -255,8 +255,10 @@ def transposed_conv(
             spatial[axis], kernel.shape[axis], strides[axis], padding if isinstance(padding, str) else padding[axis],
             None if output_padding is None else output_padding[axis], dilation[axis],
         )  # fmt: skip
-        before = max(full[axis] - want, 0) // 2 if padding == "same" else 0
-        before = before if isinstance(padding, str) else padding[axis][0]
+        cut = max(full[axis] - want, 0)
+        before = {"same": cut // 2, "same_lower": cut - cut // 2}.get(padding, 0) if isinstance(padding, str) else (
+            padding[axis][0]
+        )  # fmt: skip
         lead, after = max(0, -before), max(0, before + want - full[axis])
         y = np.take(
             np.pad(y, [(lead, after) if i == axis + 1 else (0, 0) for i in range(y.ndim)]),

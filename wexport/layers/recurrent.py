@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wexport.features import Dim, Value
+from wexport.layers import computed
 from wexport.layers.activation import activation
 from wexport.layers.keras import Keras, Ruling, Shapes, Slot, Stored, keras, rule, stored, unknown
 from wexport.layers.quantized import rounded_input
@@ -68,8 +69,9 @@ _SEQUENCE: dict[str, Json] = {
 }  # fmt: skip
 _WRAPPED: dict[str, Json] = {"direction": TEXT, "merge_mode": optional(TEXT), "backward": ANY}
 _CELL: dict[str, Json] = {"units": INT, "activation": ACTIVATION}
-# the inputs of all activations between -clip and clip; the forget gate is one minus the input gate
-_WRAPPED |= {"clip": NUMBER}
+# the inputs of all activations between -clip and clip; the forget gate is one minus the input gate; weights that are
+# arguments (`computed.py`)
+_WRAPPED |= {"clip": NUMBER, "computed": ANY}
 _LSTM: dict[str, Json] = {**_WRAPPED, "coupled": BOOL, "output_activation": ACTIVATION}
 kind("rnn", feature_axis=last_axis, maybe=_WRAPPED, **_CELL, **_SEQUENCE)
 kind("lstm", feature_axis=last_axis, maybe=_LSTM, recurrent_activation=ACTIVATION, **_CELL, **_SEQUENCE)
@@ -632,10 +634,11 @@ def _as_stated(a: Mapping[str, Any], y: Array) -> Array:
 def _directions(step: Step) -> dict[str, Array]:
     """A layer whose directions are an axis of y and of the states; sequences end at their own `lengths`."""
     a = step.attributes
+    step = replace(step, tensors={**step.tensors, **computed.tensors(a.get("computed") or {}, step.args)})
     x, axes = rounded_input(step, batch_first(step)), a["axes"]
-    given = step.args.get("initial_state") or ()
+    first = step.args.get("initial_state") or ()
     order = [axes["state"].index(word) for word in ("direction", "batch", "channel")]
-    initial = [None if s is None else np.transpose(s, order) for s in (given if isinstance(given, tuple) else (given,))]
+    initial = [None if s is None else np.transpose(s, order) for s in (first if isinstance(first, tuple) else (first,))]
     runs = [(step, a)]
     if a["direction"] == "bidirectional":
         back = {**a, **a["backward"]}

@@ -5,7 +5,8 @@ top_k               the k largest (or smallest) elements along an axis, in order
 cumulative_product  as `cumulative_sum`
 lp_normalize        x over its p-norm along an axis; zero where that is zero
 mean_variance_norm  (x - mean) / (standard deviation + 1e-9) over axes
-determinant         of the last two axes' matrices
+determinant         of the last two axes' matrices;  inverse  of each of them
+distances           of every row of x from every row of another matrix, `squared` or not
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ kind("top_k", maybe={"k": INT}, axis=INT, largest=BOOL)
 kind("cumulative_product", axis=INT, exclusive=BOOL, reverse=BOOL)
 kind("lp_normalize", axis=INT, p=INT)
 kind("mean_variance_norm", axes=INTS, epsilon=NUMBER)
-kind("determinant")
+kind("determinant", "inverse")
+kind("distances", squared=BOOL)
 
 opaque("top_k", indices="int64")
-opaque("determinant")
+opaque("determinant", "inverse", "distances")
 flow("cumulative_product", "lp_normalize", "mean_variance_norm")(unchanged)
 
 
@@ -70,3 +72,15 @@ def _compute_mvn(step: Step) -> Array:
 @computes("determinant")
 def _compute_determinant(step: Step) -> Array:
     return np.asarray(np.linalg.det(step.x))
+
+
+@computes("inverse")
+def _compute_inverse(step: Step) -> Array:
+    return np.asarray(np.linalg.inv(step.x))
+
+
+@computes("distances")
+def _compute_distances(step: Step) -> Array:
+    apart = step.x[:, None] - np.asarray(step.args["other"])[None]
+    squared = (apart * apart).sum(axis=-1)
+    return np.asarray(squared if step.attributes["squared"] else np.sqrt(squared))

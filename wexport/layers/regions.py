@@ -3,10 +3,12 @@
     roi_align   every region (x1, y1, x2, y2; of the item in `items`) becomes a map of `size`: the mean (or the largest
                 weighted corner) of `samples` bilinear samples along each axis of a bin, or (0) as many as it is long.
                 `half_pixel`: elements are the centres of squares; otherwise a region is at least one element wide.
+    roi_max     every region (item, x1, y1, x2, y2), scaled and rounded, becomes a map of `size`: the largest element of
+                each bin, whose bounds are rounded outwards, or zero
     max_unpool  zeros, and x at the places that `indices` count through the whole result; its shape is an argument, or
                 follows from the windows (`size`, `strides`, `pads`)
 
-Source: onnx/docs/Operators.md, RoiAlign and MaxUnpool.
+Sources: onnx/docs/Operators.md, RoiAlign, MaxRoiPool and MaxUnpool; Girshick 2015 (roi_max).
 """
 
 from __future__ import annotations
@@ -26,11 +28,12 @@ from wexport.layers.step import Step
 Array = NDArray[Any]
 
 kind("roi_align", mode=TEXT, size=INTS, samples=INT, scale=NUMBER, half_pixel=BOOL)
+kind("roi_max", size=INTS, scale=NUMBER)
 kind("max_unpool", size=INTS, strides=INTS, pads=ANY)
 opaque("max_unpool")
 
 
-@flow("roi_align")
+@flow("roi_align", "roi_max")
 def _align_flow(f: Flow) -> Mapping[str, Value]:
     channels = None if f.x.shape is None else f.x.shape[1]
     return {"y": f.source((None, channels, *f.attributes["size"]))}
@@ -91,3 +94,25 @@ def _compute_unpool(step: Step) -> Array:
     index = np.asarray(step.args["indices"]).astype(np.int64).reshape(-1)
     y[np.unravel_index(index, inner)] = x.reshape(-1)
     return y
+
+
+@computes("roi_max")
+def _compute_roi_max(step: Step) -> Array:
+    a, x = step.attributes, step.x
+    regions = np.asarray(step.args["regions"], np.float64)
+    y = np.zeros((len(regions), x.shape[1], *a["size"]))
+    for k, region in enumerate(regions):
+        bounds = np.floor(region[1:] * a["scale"] + 0.5).astype(int)
+        rows, columns = (_bins(bounds[1 - i], bounds[3 - i], n, x.shape[2 + i]) for i, n in enumerate(a["size"]))
+        for i, row in enumerate(rows):
+            for j, column in enumerate(columns):
+                part = x[int(region[0])][:, row, column]
+                y[k, :, i, j] = part.max(axis=(1, 2)) if part.size else 0
+    return y
+
+
+def _bins(first: int, last: int, count: int, n: int) -> list[slice]:
+    """The positions of an axis in every bin of a region."""
+    size = max(last - first + 1, 1) / count
+    edges = [(int(np.floor(i * size)) + first, int(np.ceil((i + 1) * size)) + first) for i in range(count)]
+    return [slice(min(max(low, 0), n), min(max(high, 0), n)) for low, high in edges]

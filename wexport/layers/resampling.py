@@ -122,7 +122,7 @@ def _lengths(step: Step, old: Sequence[int]) -> tuple[list[float], list[int]]:
 _PLACES: dict[str, Callable[..., Any]] = {
     "half_pixel": lambda i, n, m, s: (i + 0.5) / s - 0.5,
     "half_pixel_symmetric": lambda i, n, m, s: n / 2 * (1 - m / (s * n)) + (i + 0.5) / s - 0.5,
-    "pytorch_half_pixel": lambda i, n, m, s: (i + 0.5) / s - 0.5 if m > 1 else i * 0.0 - 0.5,
+    "pytorch_half_pixel": lambda i, n, m, s: (i + 0.5) / s - 0.5 if m > 1 else i * 0.0,
     "align_corners": lambda i, n, m, s: i * (n - 1) / (s * n - 1) if s * n != 1 else i * 0.0,
     "asymmetric": lambda i, n, m, s: i / s,
     "tf_half_pixel_for_nn": lambda i, n, m, s: (i + 0.5) / s,
@@ -142,6 +142,8 @@ def _resized(y: Array, axis: int, m: int, scale: float, crop: Any, a: Mapping[st
     else:
         place = _PLACES[a["coordinates"]](i, n, m, scale)
     if a["interpolation"] == "nearest":
+        if a["coordinates"] != "tf_crop_and_resize":  # in single precision, where places that are even numbers are so
+            place = _PLACES[a["coordinates"]](i.astype(np.float32), n, m, np.float32(scale))
         found = np.take(y, np.clip(_ROUND[a["rounding"]](place), 0, n - 1).astype(np.int64), axis)
     else:
         found = np.moveaxis(np.tensordot(_matrix(place, n, scale, a), y, (1, axis)), 0, axis)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wexport.layers import computed
 from wexport.layers.numerics import apply
 from wexport.layers.scaling import numbers, term
 from wexport.layout import parse_side
@@ -47,8 +48,12 @@ class Terms:
         return Terms(own, self.names, f"{self.prefix}{prefix}.", self.args, self.several)
 
     def has(self, name: str) -> bool:
-        """Whether there is a tensor of this name."""
-        return self.prefix + name in self.names
+        """Whether there is a tensor of this name; a part of an argument counts as one."""
+        return self.prefix + name in self.names or self._computed(name) is not None
+
+    def _computed(self, name: str) -> str | None:
+        """A tensor that is a part of an argument, as it stands in an equation."""
+        return computed.terms(self.attributes.get("computed") or {}).get(self.prefix + name)
 
     def arg(self, role: str) -> list[str]:
         """An argument's values, as they stand in an equation."""
@@ -57,7 +62,8 @@ class Terms:
 
     def own(self) -> list[str]:
         """The tensors below here."""
-        return [n[len(self.prefix) :] for n in self.names if n.startswith(self.prefix)]
+        names = {*self.names, *computed.terms(self.attributes.get("computed") or {})}
+        return [n[len(self.prefix) :] for n in names if n.startswith(self.prefix)]
 
     def takes(self, name: str) -> bool:
         """Whether there is a tensor of this name, or an argument."""
@@ -67,7 +73,7 @@ class Terms:
         """A tensor, as it stands in an equation: dequantized where it holds integers; or an argument of this name."""
         if name in self.args and not self.has(name):
             return name
-        return term(self.attributes, self.names, self.prefix + name)
+        return self._computed(name) or term(self.attributes, self.names, self.prefix + name)
 
     def plus(self, *names: str) -> str:
         """These tensors or arguments, where they exist, as further summands."""

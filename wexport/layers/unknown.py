@@ -1,6 +1,7 @@
 """Layers that wexport does not know: custom classes, code, operations outside the vocabulary.
 
-Their arrays are exported whole, under the file's own names; their config is shown as data, code left out.
+Their arrays are exported whole, under the file's own names; their config is shown as data, code left out. `reason` says
+of an operator of the vocabulary what is strange about its use.
 """
 
 from __future__ import annotations
@@ -8,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wexport.features import Value
-from wexport.layers.registry import ANY, Flow, flow, kind
+from wexport.layers.registry import ANY, TEXT, Flow, flow, kind
 from wexport.layout import Rule
 
-kind("unknown", maybe={"config": ANY})
+kind("unknown", maybe={"config": ANY, "reason": TEXT})
 
 
 @flow("unknown")

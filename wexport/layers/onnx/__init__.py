@@ -97,6 +97,17 @@ class Node:
         """An attribute: a number, a string, a list of them, or an array."""
         return self.attributes.get(name, default)
 
+    def word(self, name: str, default: str, *others: str) -> str:
+        """An attribute that is one of these words.
+
+        Raises:
+            UnclearError: it is another one.
+        """
+        found = self.attributes.get(name, default)
+        if found not in (default, *others):
+            raise UnclearError(f"{self.op}: {name} is {found!r}, expected one of {', '.join((default, *others))}")
+        return str(found)
+
     def array(self, name: str, i: int | None = None) -> NDArray[Any] | None:
         """A setting that is an attribute in some opsets and input `i` in others; None where it is left out.
 

@@ -82,7 +82,7 @@ def _attention(node: Node) -> Lowered:
 @onnx("LinearAttention")
 def _linear_attention(node: Node) -> Lowered:
     attributes: dict[str, Json] = {"heads": int(node.get("q_num_heads")), "kv_heads": int(node.get("kv_num_heads"))}
-    attributes |= {"scale": _scale(node), "update": str(node.get("update_rule", "gated_delta"))}
+    attributes |= {"scale": _scale(node), "update": node.word("update_rule", "gated_delta", "linear", "gated", "delta")}
     args = _taken(
         query=node.need(0), key=node.need(1), value=node.need(2), past_state=node.operand(3), decay=node.operand(4),
         beta=node.operand(5),
@@ -220,7 +220,7 @@ def _embed(node: Node) -> Lowered:
 
 @onnx("CausalConvWithState")
 def _causal(node: Node) -> Lowered:
-    word = str(node.get("activation", "none"))
+    word = node.word("activation", "none", "silu", "swish")
     activation = dict(LINEAR) if word == "none" else {"name": "silu"}
     own, args = _weights([("kernel", node.need(1), "channel 1 length"), ("bias", node.operand(2), "channel")])
     if own and own[0].role == "kernel":
@@ -253,6 +253,6 @@ def _gated(node: Node) -> Lowered:
 
 @onnx("TensorScatter")
 def _scatter(node: Node) -> Lowered:
-    attributes: dict[str, Json] = {"axis": int(node.get("axis", -2)), "mode": str(node.get("mode", "linear"))}
+    attributes: dict[str, Json] = {"axis": int(node.get("axis", -2)), "mode": node.word("mode", "linear", "circular")}
     args = _taken(x=node.need(0), update=node.need(1), places=node.operand(2))
     return Lowered("tensor_scatter", attributes, args)

@@ -39,7 +39,8 @@ _MS = "com.microsoft"
 _BITS = (2, 4, 8)
 
 
-def _stored(node: Node, i: int) -> Operand:
+def stored(node: Node, i: int) -> Operand:
+    """An operand that must be stored."""
     found = node.need(i)
     if not found.stored or found.shape is None:
         raise UnclearError(f"{node.op}: its input {i} is computed when the model runs")
@@ -61,7 +62,7 @@ def _bits(node: Node) -> int:
 
 @onnx("MatMulNBits", domain=_MS)
 def _nbits(node: Node) -> Lowered:
-    kernel, scale, bits = _stored(node, 1), _stored(node, 2), _bits(node)
+    kernel, scale, bits = stored(node, 1), stored(node, 2), _bits(node)
     rows, units, block = (int(node.get(k, 0)) for k in ("K", "N", "block_size"))
     groups = math.ceil(rows / block) if block else 0
     if kernel.shape != (units, groups, block * bits // 8) or node.get("weight_prepacked", 0):
@@ -75,11 +76,11 @@ def _nbits(node: Node) -> Lowered:
     if zero is None:
         dequantize["zero_point"] = 2 ** (bits - 1)
     else:
-        weights.append(Own(_stored(node, 3), "kernel_zero_point", _zeros(zero, units, groups, bits)))
+        weights.append(Own(stored(node, 3), "kernel_zero_point", _zeros(zero, units, groups, bits)))
     if node.operand(4) is not None:
-        weights.append(Own(_stored(node, 4), "kernel_group", Rule.parse("in -> kernel_group: in")))
+        weights.append(Own(stored(node, 4), "kernel_group", Rule.parse("in -> kernel_group: in")))
     if node.operand(5) is not None:
-        weights.append(Own(_stored(node, 5), "bias", Rule.parse("out -> bias: out")))
+        weights.append(Own(stored(node, 5), "bias", Rule.parse("out -> bias: out")))
     attributes = {"units": units, "activation": dict(LINEAR), "dequantize": dequantize}
     return Lowered("dense", attributes, {"x": node.need(0)}, tuple(weights))
 
@@ -113,7 +114,7 @@ _FP4 = (
 
 @onnx("MatMulBnb4", domain=_MS)
 def _bnb4(node: Node) -> Lowered:
-    kernel, scale = _stored(node, 1), _stored(node, 2)
+    kernel, scale = stored(node, 1), stored(node, 2)
     inner, outer, block = (int(node.get(k, 0)) for k in ("K", "N", "block_size"))
     count = inner * outer
     if block < 1 or kernel.shape != ((count + 1) // 2,) or scale.shape != (math.ceil(count / block),):
@@ -133,7 +134,7 @@ def _bnb4(node: Node) -> Lowered:
 
 @onnx("GatherBlockQuantized", domain=_MS)
 def _embedding(node: Node) -> Lowered:
-    table, scale, indices = _stored(node, 0), _stored(node, 2), node.need(1)
+    table, scale, indices = stored(node, 0), stored(node, 2), node.need(1)
     blocked = int(node.get("quantize_axis", 1)) % 2
     if table.rank != 2 or scale.rank != 2 or node.axis("gather_axis") != 0 or indices.stored:
         raise UnclearError("GatherBlockQuantized of another table than one row for each token")
@@ -148,7 +149,7 @@ def _embedding(node: Node) -> Lowered:
     for i, role in ((2, "embedding_scale"), (3, "embedding_zero_point")):
         if node.operand(i) is None:
             continue
-        found = _stored(node, i)
+        found = stored(node, i)
         if found.rank != 2:
             raise UnclearError("GatherBlockQuantized: its scales have other axes than the table")
         left = ["1" if n == 1 and w != "group" else w for n, w in zip(found.shape or (), words, strict=True)]
@@ -170,13 +171,13 @@ _RANGE: Json = {"rule": "range", "type": "uint8"}
 
 @onnx("DynamicQuantizeMatMul", domain=_MS)
 def _dynamic_product(node: Node) -> Lowered:
-    x, kernel = node.need(0), _stored(node, 1)
+    x, kernel = node.need(0), stored(node, 1)
     if kernel.rank != 2 or x.stored:
         raise UnclearError("DynamicQuantizeMatMul of other factors than x and a matrix")
     weights = [Own(kernel, "kernel", Rule.parse("in out -> kernel: in out"))]
     for i, role in ((2, "kernel_scale"), (3, "kernel_zero_point"), (4, "bias")):
         if node.operand(i) is not None:
-            found = _stored(node, i)
+            found = stored(node, i)
             single = i < 4 and all(n == 1 for n in found.shape or ())
             axes = " ".join("1" for _ in found.shape or ()) if single else "out"
             weights.append(Own(found, role, Rule.parse(f"{axes} -> {role}: {'' if single else 'out'}")))
@@ -191,10 +192,12 @@ _LSTM = {"kernel": ("in", (8, 9)), "recurrent": ("hidden", (10, 11))}
 
 @onnx("DynamicQuantizeLSTM", domain=_MS)
 def _dynamic_lstm(node: Node) -> Lowered:
-    units = (_stored(node, 2).shape or ())[1:2]  # R has its outputs last, other than LSTM
+    units = (stored(node, 2).shape or ())[1:2]  # R has its outputs last, other than LSTM
     settings = {"hidden_size": units[0] if units else None, **node.attributes}
     like = replace(node, op="LSTM", domain="", version=14, inputs=node.inputs[:8], attributes=settings)
     plain = ROOMS["", "LSTM"](like)
+    if "computed" in plain.attributes:
+        raise UnclearError("DynamicQuantizeLSTM: its weights are computed when the model runs")
     both = node.get("direction", "forward") == "bidirectional"
     left, name = ("direction", "{direction}.") if both else ("1", "")
     weights: list[Own] = []
@@ -209,7 +212,7 @@ def _dynamic_lstm(node: Node) -> Lowered:
         for i, word in zip(scales, ("scale", "zero_point"), strict=True):
             if node.operand(i) is not None:
                 role = f"{own.role}_{word}"
-                weights.append(Own(_stored(node, i), role, _gates(node.need(i), role, left, name, labels)))
+                weights.append(Own(stored(node, i), role, _gates(node.need(i), role, left, name, labels)))
     attributes = {**plain.attributes, "dequantize": {"rule": "multiply"}, "quantize_input": _RANGE}
     return Lowered("lstm", attributes, plain.args, tuple(weights), plain.roles)
 

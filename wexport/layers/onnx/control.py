@@ -4,12 +4,13 @@ A body is a graph of its own: it sees the values outside, and takes and gives va
 are layers of the model; a body that runs many times is listed once.
 
 The reader spreads out sparse tensors by an operator of its own (domain `wexport`).
-Source: onnx/docs/Operators.md, If-25, Loop-25, Scan-25.
+Source: onnx/docs/Operators.md, If-25, Loop-25, Scan-25, SequenceMap-17; Changelog.md, Scan-8.
 """
 
 from __future__ import annotations
 
-from wexport.layers.onnx import Lowered, Node, UnclearError, onnx
+from wexport.layers.onnx import Argument, Lowered, Node, UnclearError, onnx
+from wexport.model import Json
 
 
 def _roles(n: int) -> tuple[str, ...]:
@@ -34,7 +35,7 @@ def _loop(node: Node) -> Lowered:
 @onnx("Scan")
 def _scan(node: Node) -> Lowered:
     if node.version < 9:
-        raise UnclearError("Scan: its sequences have a batch axis and lengths of their own, before opset 9")
+        return _batched_scan(node)
     scanned = int(node.get("num_scan_inputs", 1))
     carried = len(node.inputs) - scanned
     if not 0 <= carried < len(node.inputs) or carried > len(node.outputs):
@@ -49,6 +50,29 @@ def _scan(node: Node) -> Lowered:
     }
     args = {"state": tuple(node.inputs[:carried]), "x": tuple(node.inputs[carried:])}
     return Lowered("scan", attributes, args, (), _roles(len(node.outputs)))
+
+
+def _batched_scan(node: Node) -> Lowered:
+    """Opset 8: every value has a batch axis before the steps, and each sequence its own length."""
+    scanned = int(node.get("num_scan_inputs", 1))
+    carried = len(node.inputs) - 1 - scanned
+    if not 0 <= carried <= len(node.outputs):
+        raise UnclearError(f"Scan: goes over {scanned} of {len(node.inputs) - 1} inputs")
+    collected = len(node.outputs) - carried
+    backwards = node.ints("directions", default=[0] * scanned) or []
+    attributes: dict[str, Json] = {
+        "carried": carried, "input_axes": [0] * scanned, "input_backwards": [bool(d) for d in backwards],
+        "output_axes": [0] * collected, "output_backwards": [False] * collected, "batched": True,
+    }  # fmt: skip
+    args: dict[str, Argument] = {"lengths": node.operand(0), "state": tuple(node.inputs[1 : 1 + carried])}
+    args["x"] = tuple(node.inputs[1 + carried :])
+    return Lowered("scan", attributes, args, (), _roles(len(node.outputs)))
+
+
+@onnx("SequenceMap")
+def _map(node: Node) -> Lowered:
+    args: dict[str, Argument] = {"sequence": node.need(0), "others": tuple(node.inputs[1:])}
+    return Lowered("sequence_map", {}, args, (), _roles(len(node.outputs)))
 
 
 @onnx("Spread", domain="wexport")

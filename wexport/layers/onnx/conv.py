@@ -40,7 +40,7 @@ def window(node: Node, sizes: Sequence[int]) -> dict[str, Json]:
 
 def padding(node: Node, sizes: Sequence[int]) -> Json:
     """The zeros around x: a word, or pairs of numbers."""
-    word = node.get("auto_pad", "NOTSET")
+    word = node.word("auto_pad", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
     if word == "VALID":
         return "valid"
     if word == "SAME_UPPER":
@@ -72,14 +72,14 @@ def biased(bias: Operand | None) -> tuple[tuple[Own, ...], dict[str, Argument]]:
 @onnx("FusedConv", domain="com.microsoft")
 def _conv(node: Node) -> Lowered:
     x, kernel = node.need(0), node.need(1)
-    if node.operand(3) is not None:
-        raise UnclearError(f"{node.op}: a value is added before its activation")
     sizes = _sizes(kernel)
     groups = int(node.get("group", 1))
     space = " ".join(axes_of(len(sizes)))
     out, inner = (kernel.shape or (None, None))[:2]
     attributes: dict[str, Json] = window(node, sizes)
     own, args = biased(node.operand(2))
+    if node.operand(3) is not None:  # FusedConv: what is added before the activation
+        args = {**args, "added": node.need(3)}
     if not kernel.stored:
         attributes |= {"filters": out, "groups": groups, "kernel_axes": f"out in {space}"}
         return Lowered("conv", attributes, {"x": x, "kernel": kernel, **args}, own)
@@ -120,24 +120,29 @@ def _transposed(node: Node) -> Lowered:
 
 
 def _cut(node: Node, a: dict[str, Json], sizes: Sequence[int], x: Operand) -> None:
-    """What is cut off the whole result, where a size or a word says it (Operators.md, ConvTranspose: total_padding)."""
-    word = node.get("auto_pad", "NOTSET")
+    """What is cut off the whole result, where a size or a word says it (Operators.md, ConvTranspose: total_padding).
+
+    Of a result with a size that is given, for an x of a size that is not known, the word says on which side more is.
+    """
+    word = node.word("auto_pad", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
     given = node.ints("output_shape")
     if word in {"NOTSET", "VALID"} and given is None:
         a["padding"] = "valid" if word == "VALID" else a["padding"]
         if a["padding"] == "valid":
             a["padding"] = [[0, 0]] * len(sizes)
         return
-    spatial = (x.shape or ())[2:]
+    same = given is None  # then the size of x does not matter
+    spatial = [0] * len(sizes) if same else (x.shape or ())[2:]
     if len(spatial) != len(sizes) or None in spatial:
-        raise UnclearError("ConvTranspose: an output size is given for an input of unknown size")
+        a["padding"] = "same" if word == "SAME_UPPER" else "same_lower"
+        a["output_size"] = list(given or ())[-len(sizes) :]
+        return
     cuts = []
     for i, (n, k) in enumerate(zip(spatial, sizes, strict=True)):
         s, d, extra = a["strides"][i], a["dilation"][i], a["output_padding"][i]
         want = given[i - len(sizes)] if given else int(n or 0) * s
         total = s * (int(n or 0) - 1) + extra + (k - 1) * d + 1 - want
-        first = total // 2 if word != "SAME_LOWER" else total - total // 2
-        if word == "NOTSET":
-            first = total - total // 2
+        cut = total if same else max(total, 0)  # of a size that is too large, the rest are zeros behind
+        first = cut - cut // 2 if word != "SAME_UPPER" else cut // 2
         cuts.append([first, total - first])
     a["padding"] = cuts

@@ -25,7 +25,7 @@ from wexport.model import Json
 
 
 @onnx("Gemm", "MatMul")
-@onnx("FusedMatMul", "FusedGemm", domain="com.microsoft")
+@onnx("FusedMatMul", "TransposeMatMul", "FusedGemm", domain="com.microsoft")
 def _product(node: Node) -> Lowered:
     x, kernel, bias = node.need(0), node.need(1), node.operand(2)
     flags = [bool(node.get(name, 0)) for name in ("transA", "transB")]
@@ -136,15 +136,16 @@ def _prelu(node: Node) -> Lowered:
     x, slope = node.need(0), node.need(1)
     if not slope.stored:
         return Lowered("prelu", {"shared_axes": []}, {"x": x, "alpha": slope})
-    if x.rank < 0:
-        raise UnclearError("PRelu: the rank of its input is not known, so its slope's axes have no names")
     shape = [n or 0 for n in slope.shape or ()]
     if node.version < 7 and len(shape) == 1 and shape[0] > 1 and x.rank > 1:  # then it was of the channels
         rule = Rule.parse("channel -> alpha: channel")
         return Lowered("prelu", {"shared_axes": list(range(2, x.rank))}, {"x": x}, (Own(slope, "alpha", rule),))
     axes = ["channel", *_space(x.rank - 2)][-len(shape) :] if x.rank > 1 and shape else []
     if len(shape) > len(axes):
-        axes = ["batch", *axes] if len(shape) == len(axes) + 1 else [f"axis_{i}" for i in range(len(shape))]
+        axes = ["batch", *axes] if len(shape) == x.rank else [f"axis_{i + 1}" for i in range(len(shape))]
+        if axes[0] != "batch" or shape[0] > 1:  # aligned with x's last axes as it is
+            rule = Rule.parse(f"{' '.join(axes)} -> alpha: {' '.join(axes)}")
+            return Lowered("prelu", {"shared_axes": []}, {"x": x}, (Own(slope, "alpha", rule),))
     words = ["1" if n == 1 else a for n, a in zip(shape, axes, strict=True)]
     rule = Rule.parse(f"{' '.join(words)} -> alpha: {' '.join(w for w in words if w != '1')}")
     lead = x.rank - len(shape)

@@ -113,7 +113,9 @@ def _bitwise_not(node: Node) -> Lowered:
 
 @onnx("BitShift")
 def _shift(node: Node) -> Lowered:
-    return Lowered("bitwise", {"function": f"{str(node.get('direction')).lower()}_shift"}, {"x": pair(node)})
+    return Lowered(
+        "bitwise", {"function": f"{node.word('direction', 'LEFT', 'RIGHT').lower()}_shift"}, {"x": pair(node)}
+    )
 
 
 @onnx("IsInf")
@@ -245,7 +247,7 @@ def _microsoft(node: Node) -> Lowered:
 @onnx("FastGelu", domain="com.microsoft")
 def _fast_gelu(node: Node) -> Lowered:
     if node.operand(1) is not None:
-        raise UnclearError("FastGelu with a bias")
+        return Lowered("bias_gelu", {"approximate": True}, {"x": node.need(0), "bias": node.need(1)})
     return Lowered("activation", {"activation": {"name": "gelu", "approximate": True}}, {"x": node.need(0)})
 
 

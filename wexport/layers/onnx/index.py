@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from wexport.layers.onnx import Argument, Lowered, Node, onnx
 
+_REDUCTIONS = ("add", "mul", "max", "min")
+
 
 @onnx("GatherElements")
 def _gather_elements(node: Node) -> Lowered:
@@ -23,13 +25,13 @@ def _gather_nd(node: Node) -> Lowered:
 
 @onnx("Scatter", "ScatterElements")
 def _scatter_elements(node: Node) -> Lowered:
-    attributes = {"axis": int(node.get("axis", 0)), "reduction": str(node.get("reduction", "none"))}
+    attributes = {"axis": int(node.get("axis", 0)), "reduction": node.word("reduction", "none", *_REDUCTIONS)}
     return Lowered("scatter_elements", attributes, _put(node))
 
 
 @onnx("ScatterND")
 def _scatter_nd(node: Node) -> Lowered:
-    return Lowered("scatter_nd", {"reduction": str(node.get("reduction", "none"))}, _put(node))
+    return Lowered("scatter_nd", {"reduction": node.word("reduction", "none", *_REDUCTIONS)}, _put(node))
 
 
 def _put(node: Node) -> dict[str, Argument]:

@@ -42,7 +42,7 @@ def _binarizer(node: Node) -> Lowered:
 
 @onnx("Normalizer", domain=ML)
 def _normalizer(node: Node) -> Lowered:
-    return Lowered("vector_normalizer", {"norm": str(node.get("norm", "MAX"))}, {"x": node.need(0)})
+    return Lowered("vector_normalizer", {"norm": node.word("norm", "MAX", "L1", "L2")}, {"x": node.need(0)})
 
 
 @onnx("Imputer", domain=ML)

@@ -135,7 +135,10 @@ def _machine(node: Node, vectors: int, classes: int) -> list[Own]:
 
 
 def _kernel(node: Node) -> dict[str, Json]:
-    return {"kernel_type": str(node.get("kernel_type", "LINEAR")), "post_transform": _transform(node)}
+    return {
+        "kernel_type": node.word("kernel_type", "LINEAR", "POLY", "RBF", "SIGMOID"),
+        "post_transform": _transform(node),
+    }
 
 
 @onnx("SVMRegressor", domain=ML)
@@ -177,7 +180,10 @@ def _tree_classifier(node: Node) -> Lowered:
 @onnx("TreeEnsembleRegressor", domain=ML)
 def _tree_regressor(node: Node) -> Lowered:
     attributes, own = _forest(node, "target")
-    attributes |= {"targets": int(node.get("n_targets", 1)), "aggregate": str(node.get("aggregate_function", "SUM"))}
+    attributes |= {
+        "targets": int(node.get("n_targets", 1)),
+        "aggregate": node.word("aggregate_function", "SUM", "AVERAGE", "MIN", "MAX"),
+    }
     return Lowered("tree_ensemble_regressor", attributes, {"x": node.need(0)}, own)
 
 

@@ -68,10 +68,12 @@ def _normalized(node: Node) -> int:
     """How many of the last axes are normalized together.
 
     Raises:
-        UnclearError: the axes are counted from the front, and the input's rank is not known.
+        UnclearError: the axes are counted from the front, and neither the input's rank nor the scale's is known.
     """
-    axis, rank = int(node.get("axis", -1)), node.need(0).rank
+    axis, rank, scale = int(node.get("axis", -1)), node.need(0).rank, node.operand(1)
     n = -axis if axis < 0 else rank - axis
+    if rank < 0 <= axis and scale is not None and scale.rank > 0:  # it has the axes that are normalized
+        return scale.rank
     if not 1 <= n <= MOST_AXES or (axis >= 0 and rank < 0):
         raise UnclearError(f"{node.op} from axis {axis} on, of an input that has no such axis or an unknown rank")
     return n

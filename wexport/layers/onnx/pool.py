@@ -35,7 +35,7 @@ _WORDS = {"SAME_UPPER": "same", "SAME_LOWER": "same_lower", "VALID": "valid"}
 
 def padding_of(node: Node, n: int) -> Json:
     """The zeros around x: a word, or pairs of numbers."""
-    word = str(node.get("auto_pad", "NOTSET"))
+    word = node.word("auto_pad", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
     if word in _WORDS:
         return _WORDS[word]
     flat = [int(n) for n in node.get("pads") or [0] * 2 * n]
@@ -90,7 +90,7 @@ def _lrn(node: Node) -> Lowered:
 
 
 def _interpolation(node: Node) -> str:
-    mode = str(node.get("mode", "nearest"))
+    mode = node.word("mode", "nearest", "linear", "cubic", "bilinear", "bicubic")
     return {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)
 
 
@@ -109,6 +109,12 @@ def _old(node: Node) -> dict[str, Json]:
     }  # fmt: skip
 
 
+_COORDINATES = (
+    "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_crop_and_resize",
+    "tf_half_pixel_for_nn",
+)  # fmt: skip
+
+
 @onnx("Resize")
 def _resize(node: Node) -> Lowered:
     if node.version < 11:
@@ -116,13 +122,13 @@ def _resize(node: Node) -> Lowered:
     axes = node.get("axes")
     attributes: dict[str, Json] = {
         "interpolation": _interpolation(node),
-        "coordinates": str(node.get("coordinate_transformation_mode", "half_pixel")),
-        "rounding": str(node.get("nearest_mode", "round_prefer_floor")),
+        "coordinates": node.word("coordinate_transformation_mode", *_COORDINATES),
+        "rounding": node.word("nearest_mode", "round_prefer_floor", "round_prefer_ceil", "floor", "ceil"),
         "cubic_slope": float(node.get("cubic_coeff_a", -0.75)),
         "exclude_outside": bool(node.get("exclude_outside", 0)),
         "outside": float(node.get("extrapolation_value", 0.0)),
         "antialias": bool(node.get("antialias", 0)),
-        "aspect": str(node.get("keep_aspect_ratio_policy", "stretch")),
+        "aspect": node.word("keep_aspect_ratio_policy", "stretch", "not_larger", "not_smaller"),
         "axes": None if axes is None else [int(i) for i in axes],
     }
     return _resizing(node, attributes, {"region": 1, "scales": 2, "sizes": 3})
@@ -168,10 +174,11 @@ def _factors(attributes: dict[str, Json]) -> list[int] | None:
 
 
 @onnx("GridSample")
+@onnx("GridSample", domain="com.microsoft")
 def _grid_sample(node: Node) -> Lowered:
     attributes = {
         "interpolation": _interpolation(node) if node.get("mode") else "linear",
-        "padding": str(node.get("padding_mode", "zeros")),
+        "padding": node.word("padding_mode", "zeros", "border", "reflection"),
         "align_corners": bool(node.get("align_corners", 0)),
     }
     return Lowered("grid_sample", attributes, {"x": node.need(0), "grid": node.need(1)})
@@ -191,6 +198,12 @@ def _roi_align(node: Node) -> Lowered:
         "half_pixel": str(node.get("coordinate_transformation_mode", usual)) == "half_pixel",
     }
     return Lowered("roi_align", attributes, {"x": node.need(0), "regions": node.need(1), "items": node.need(2)})
+
+
+@onnx("MaxRoiPool")
+def _roi_max(node: Node) -> Lowered:
+    attributes: dict[str, Json] = {"size": node.ints("pooled_shape"), "scale": float(node.get("spatial_scale", 1.0))}
+    return Lowered("roi_max", attributes, {"x": node.need(0), "regions": node.need(1)})
 
 
 @onnx("MaxUnpool")

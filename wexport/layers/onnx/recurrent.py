@@ -6,7 +6,8 @@
     RNN   without gates
 
 One direction has no axis of its own in the tensors. Steps come first (`layout` 0) or the batch does (`layout` 1), and
-y has an axis for the directions: merge_mode `stack`. Refused: activations that a cell of wexport cannot have.
+y has an axis for the directions: merge_mode `stack`. A weight that is computed when the model runs is an argument
+(`layers/computed.py`). Refused: activations that a cell of wexport cannot have.
 Source: onnx/docs/Operators.md, LSTM-22, GRU-22, RNN-22.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from wexport.layers.computed import told
 from wexport.layers.onnx import Argument, Lowered, Node, Operand, Own, UnclearError, onnx
 from wexport.layers.recurrent import BIASES
 from wexport.layout import Rule
@@ -41,6 +43,8 @@ def _recurrent(node: Node) -> Lowered:
     both = direction == "bidirectional"
     recurrent = node.need(2)
     units = node.get("hidden_size") or (recurrent.shape or (None,))[-1]
+    if not units:
+        raise UnclearError(f"{what}: the number of its units is not known")
     attributes: dict[str, Json] = {"units": units, **_functions(node, 0)}
     if what == "GRU":
         attributes["reset_after"] = bool(node.get("linear_before_reset", 0))
@@ -55,7 +59,11 @@ def _recurrent(node: Node) -> Lowered:
     if any(s is not None and s.uniform != 0 for s in states):
         args["initial_state"] = states
     roles = ("y", "state_h", "state_c") if what == "LSTM" else ("y", "state_h")
-    return Lowered(what.lower(), attributes, args, _weights(node, what, both), roles)
+    weights = _weights(node, what, both)
+    if computed := [own for own in weights if not own.operand.stored]:
+        attributes["computed"] = {own.role: told(own.rule) for own in computed if own.rule is not None}
+        args |= {own.role: own.operand for own in computed}
+    return Lowered(what.lower(), attributes, args, tuple(own for own in weights if own.operand.stored), roles)
 
 
 def _weights(node: Node, what: str, both: bool) -> tuple[Own, ...]:
@@ -76,8 +84,6 @@ def _weights(node: Node, what: str, both: bool) -> tuple[Own, ...]:
         operand = node.operand(i) if i != 7 or what == "LSTM" else None
         if operand is None:
             continue
-        if not operand.stored:
-            raise UnclearError(f"{what}: its {role} is computed when the model runs")
         used = {k: v for k, v in {**labels, **own}.items() if v}
         found.append(Own(operand, role, Rule.parse(text, **used), splits=role == "kernel"))
     return tuple(found)

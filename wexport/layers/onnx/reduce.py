@@ -74,6 +74,17 @@ def _mean_variance(node: Node) -> Lowered:
     return Lowered("mean_variance_norm", {"axes": axes, "epsilon": 1e-9}, {"x": node.need(0)})
 
 
+@onnx("Inverse", domain="com.microsoft")
+def _inverse(node: Node) -> Lowered:
+    return Lowered("inverse", {}, {"x": node.need(0)})
+
+
+@onnx("CDist", domain="com.microsoft")
+def _distances(node: Node) -> Lowered:
+    squared = node.word("metric", "sqeuclidean", "euclidean") == "sqeuclidean"
+    return Lowered("distances", {"squared": squared}, {"x": node.need(0), "other": node.need(1)})
+
+
 @onnx("Det")
 def _determinant(node: Node) -> Lowered:
     return Lowered("determinant", {}, {"x": node.need(0)})

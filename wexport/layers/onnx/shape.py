@@ -47,6 +47,8 @@ def _transpose(node: Node) -> Lowered:
 @onnx("Concat")
 def _concat(node: Node) -> Lowered:
     operands = tuple(node.need(i) for i in range(len(node.inputs)))
+    if len({o.rank for o in operands if o.rank >= 0}) > 1:
+        raise UnclearError("Concat: the values that it joins have different numbers of axes")
     return Lowered("concat", {"axis": int(node.get("axis", 1))}, {"x": operands})
 
 
@@ -206,7 +208,7 @@ def _equal(x: Operand, axis: int, count: int) -> Json:
 
 @onnx("Pad")
 def _pad(node: Node) -> Lowered:
-    x, mode = node.need(0), str(node.get("mode", "constant"))
+    x, mode = node.need(0), node.word("mode", "constant", "reflect", "edge", "wrap")
     try:
         flat = node.ints("paddings" if "paddings" in node.attributes else "pads", 1) or []
         axes, value = node.ints("axes", 3), node.array("value", 2)
@@ -238,7 +240,7 @@ def _listed(node: Node, name: str, i: int) -> Operand | Const | None:
 @onnx("DepthToSpace", "SpaceToDepth")
 def _blocks(node: Node) -> Lowered:
     kind = "depth_to_space" if node.op == "DepthToSpace" else "space_to_depth"
-    attributes = {"block": int(node.get("blocksize")), "mode": str(node.get("mode", "DCR"))}
+    attributes = {"block": int(node.get("blocksize")), "mode": node.word("mode", "DCR", "CRD")}
     return Lowered(kind, attributes, {"x": node.need(0)})
 
 
@@ -290,5 +292,6 @@ def _eye(node: Node) -> Lowered:
 
 
 @onnx("Trilu")
+@onnx("Trilu", domain="com.microsoft")
 def _triangle(node: Node) -> Lowered:
     return settled(node, "triangle", {"upper": bool(node.get("upper", 1))}, {"k": ("k", 1)}, single=True)

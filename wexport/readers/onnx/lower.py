@@ -190,7 +190,7 @@ class Lowering:
             if len(self.given_up) == before:
                 break
             node = replace(node, inputs=tuple(self.operand(i) for i in op.inputs))
-        lowered = self._unknown(node)
+        lowered = self._unknown(node, warning)
         return Draft(op, lowered, self._outputs(op, lowered), warning=warning)
 
     def _outputs(self, op: Op, lowered: Lowered) -> list[str]:
@@ -202,8 +202,8 @@ class Lowering:
             return self.operand(value.value) if known is None else known
         return value
 
-    def _unknown(self, node: Node) -> Lowered:
-        config = {}
+    def _unknown(self, node: Node, reason: str | None) -> Lowered:
+        config: dict[str, Any] = {}
         held = []
         for name, value in node.attributes.items():
             if isinstance(value, Operand):
@@ -214,7 +214,8 @@ class Lowering:
         args: dict[str, Argument] = {"x": tuple(node.inputs)}
         if held:
             args["held"] = tuple(held)
-        return Lowered("unknown", {"config": config}, args, (), roles)
+        why = {} if reason is None else {"reason": reason}
+        return Lowered("unknown", {"config": config, **why}, args, (), roles)
 
     # -- weights --
 
