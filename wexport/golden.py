@@ -22,7 +22,8 @@ from wexport.errors import BundleError, SourceError, UsageError
 from wexport.evaluate import evaluate
 from wexport.layers.step import Items
 from wexport.layout import shape_text
-from wexport.ports import checked, plain, stated_types, trusting
+from wexport.ports import checked, plain, stated_types
+from wexport.schema import trusting
 from wexport.storage import SourceFile
 from wexport.tensorfile import Entry, data_of, header, read_header
 

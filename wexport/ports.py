@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wexport import dtypes
-from wexport.bundle import Bundle, hint
-from wexport.errors import BundleError, UsageError
+from wexport.bundle import hint
+from wexport.errors import UsageError
 from wexport.evaluate import needed
 from wexport.layers.step import Items
 from wexport.layout import shape_text
 from wexport.npz import Archive
-from wexport.schema import violations
 
 Array = NDArray[Any]
 Manifest = Mapping[str, Any]
@@ -118,21 +116,6 @@ def _typed(x: Array, stated: str | None, where: str) -> Array:
     if wrong.any():
         raise UsageError(f"{where} holds {x[wrong].flat[0]}, which is no {stated}")
     return cast
-
-
-@contextmanager
-def trusting(bundle: Bundle) -> Iterator[None]:
-    """Work on a manifest that nobody has held against the schema: what breaks on its form is its damage.
-
-    Raises:
-        BundleError: something in the block fell over the manifest.
-    """
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        wrong = violations(bundle.manifest, 1)
-        reason = wrong[0] if wrong else f"{type(error).__name__} {error}"
-        raise BundleError(f"{bundle.path}: its manifest is damaged: {reason}; export again") from error
 
 
 # -- what comes out ----------------------------------------------------------------------------------------------------

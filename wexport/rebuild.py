@@ -203,7 +203,7 @@ def _name(piece: Piece, key: str, layer: str | None) -> str:
 
 def counted(bundle: Bundle) -> tuple[int, int]:
     """How many weights and how many constants the source stores."""
-    keys = {t["weight"] for t in bundle.manifest["tensors"].values() if t["layer"] is None}
+    keys = {t.get("weight") for t in bundle.manifest["tensors"].values() if t.get("layer", "") is None}
     weights = bundle.manifest["weights"]
     constants = sum("constant" in item or key in keys for key, item in weights.items())
     return len(weights) - constants, constants

@@ -7,9 +7,12 @@ Fields that it does not name are allowed everywhere: a reader ignores what it do
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from wexport.bundle import Bundle
+from wexport.errors import BundleError
 from wexport.layers.complete import KINDS
 from wexport.layers.registry import Kind
 from wexport.manifest import SECTIONS, VERSION
@@ -162,7 +165,9 @@ def _weight() -> Json:
     common = {"index": {"type": ["integer", "null"]}, "shape": _SHAPE, "dtype": _TEXT}
     lengths = {"type": "object", "additionalProperties": _COUNT}
     labels = {"type": "object", "additionalProperties": {"type": "array", "items": _TEXT}}
-    segment = _object({"from": _TEXT, "size": _COUNT})
+    words, places = {"type": "array", "items": _TEXT}, {"type": "array", "items": {"type": "integer"}}
+    form = {"axes": words, "sizes": _SHAPE, "strides": places, "start": {"type": "integer"}, "features": _SHAPE}
+    segment = _object({"from": _TEXT, "size": _COUNT}, form)
     maybe = {
         "layout": _TEXT,
         "as": _TEXT,
@@ -202,6 +207,21 @@ def violations(manifest: Mapping[str, Json], most: int = 10) -> list[str]:
 
     found = islice(Draft202012Validator(schema()).iter_errors(manifest), most)
     return [f"{' > '.join(str(p) for p in error.absolute_path) or 'top'}: {_short(error.message)}" for error in found]
+
+
+@contextmanager
+def trusting(bundle: Bundle) -> Iterator[None]:
+    """Work on a manifest that nobody has held against the schema: what breaks on its form is its damage.
+
+    Raises:
+        BundleError: something in the block fell over the manifest.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        wrong = violations(bundle.manifest, 1)
+        reason = wrong[0] if wrong else f"{type(error).__name__} {error}"
+        raise BundleError(f"{bundle.path}: its manifest is damaged: {reason}; export again") from error
 
 
 def _short(text: str) -> str:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
+import operator
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
-from broken import refused
+from broken import one_line, refused
 from cases import case
 
 import wexport
+from wexport.manifest import dump, load
 
 MODEL = case("keras2.2.4-tf1.13/m2_stateful.weights_only.h5")
 
@@ -202,3 +208,61 @@ def test_a_name_that_is_none(bundle: Path) -> None:
         assert "gru_1.nothing" not in opened
         with pytest.raises(KeyError):
             opened["gru_1.nothing"]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place in a manifest, as the keys that lead there."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+WRONG = (None, -1, 10**15, 1.5, "x", [], [[1]], {"a": 1})
+
+
+def mutated(manifest: dict[str, Any], random: Random) -> dict[str, Any]:
+    """A manifest with one place deleted, replaced, or overwritten with what stands elsewhere."""
+    made: dict[str, Any] = copy.deepcopy(manifest)
+    sections = {key: made[key] for key in ("inputs", "outputs", "layers", "calls", "weights", "tensors")}
+    every = list(places(sections))
+    *path, last = random.choice([place for place in every if len(place) > 1])
+    parent = functools.reduce(operator.getitem, path, sections)
+    what = random.randrange(3)
+    if what == 0:
+        del parent[last]
+    elif what == 1:
+        parent[last] = random.choice(WRONG)
+    else:
+        parent[last] = copy.deepcopy(functools.reduce(operator.getitem, random.choice(every), sections))
+    return made
+
+
+VERBS: dict[str, Callable[[Path], Any]] = {
+    "verify": lambda out: wexport.verify(out),
+    "verify_model": lambda out: wexport.verify(out, MODEL.path, architecture=MODEL.architecture),
+    "arrays": lambda out: wexport.restore(out, out.with_name("w.npz"), force=True),
+    "restore": lambda out: wexport.restore(
+        out, out.with_name("m.h5"), into=MODEL.path, architecture=MODEL.architecture, force=True
+    ),
+    "update": lambda out: wexport.update(out),
+    "run": lambda out: wexport.run(out, {"lstm_1_input": np.ones((2, 4, 2))}),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_manifest_with_a_wrong_place(verb: str, bundle: Path) -> None:
+    """Every verb ends well or with one line; no manifest makes it fall over."""
+    random, said = Random(verb), []
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    manifest = load(before["manifest.yaml"], "")
+    for _ in range(150):
+        (bundle / "manifest.yaml").write_bytes(dump(mutated(manifest, random)))
+        try:
+            VERBS[verb](bundle)
+        except wexport.WexportError as error:
+            said.append(str(error))
+        for name, data in before.items():
+            (bundle / name).write_bytes(data)
+    assert all(map(one_line, said))
+    assert len(said) > (0 if verb.startswith("verify") else 30)

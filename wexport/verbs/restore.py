@@ -21,6 +21,7 @@ from wexport.output import beside, new_file
 from wexport.readers import open_model
 from wexport.readers.rewrite import rewrite
 from wexport.rebuild import BLOCK_BYTES, Rebuilder, counted
+from wexport.schema import trusting
 from wexport.view import Unpack
 
 
@@ -64,7 +65,7 @@ def restore(
         SourceError: the model file cannot be read, or not be written in its format.
         OutputError: `out` exists already, or cannot be written.
     """
-    with Bundle(bundle) as opened:
+    with Bundle(bundle) as opened, trusting(opened):
         rebuilder = Rebuilder(opened)
         if into is None:
             return _arrays(rebuilder, Path(out), force, progress)

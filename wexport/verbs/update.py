@@ -14,7 +14,7 @@ from wexport.errors import BundleError
 from wexport.model import Array
 from wexport.output import beside
 from wexport.rebuild import Rebuilder
-from wexport.schema import violations
+from wexport.schema import trusting, violations
 from wexport.view import View
 from wexport.write import Item, Progress, write_bundle
 
@@ -44,7 +44,7 @@ def update(path: str | os.PathLike[str], *, progress: Progress = lambda size: No
         UsageError: its golden values cannot be computed anew.
         OutputError: the folder cannot be written to.
     """
-    with Bundle(path) as bundle:
+    with Bundle(path) as bundle, trusting(bundle):
         old = bundle.manifest
         if wrong := violations(old):
             raise BundleError(f"{bundle.path}: manifest: {wrong[0]}; export again")
