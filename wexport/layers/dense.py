@@ -323,7 +323,7 @@ def _compute_einsum(step: Step) -> Array:
     bias = quantized.rounded_bias(step)
     if bias is not None:
         axes = step.tensors[f"{step.prefix}bias"][0].split()
-        wanted = [c for c in y if f"out_{c}" in axes]
+        wanted = [c for c in y if f"out_{c}" in axes or f"each_{c}" in axes]
         first = y.index(wanted[0])
         bias = bias.reshape([bias.shape[wanted.index(c)] if c in wanted else 1 for c in y[first:]])
         z = z + (bias if not match[7] else bias.reshape(bias.shape + (1,) * (z.ndim - len(y))))

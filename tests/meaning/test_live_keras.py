@@ -1,0 +1,50 @@
+"""Models that the installed Keras builds, saves and predicts with: their bundles compute the same."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras_models import compare, keras, shake, unrandom
+from keras_rows import ROWS
+
+# Keras' own: its variables have an __array__ of NumPy 1
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fast() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        unrandom(patch)
+        yield
+
+
+def check(name: str, choices: list[dict[str, Any]], place: Path, seed: int = 0) -> None:
+    """A model of a row's layer, once for each of these choices of options, all side by side."""
+    keras.backend.clear_session()
+    rng = np.random.default_rng(seed)
+    parts = [ROWS[name].apply(chosen) for chosen in choices]
+    inputs = [x for _, tensors, _ in parts for x in tensors]
+    model = keras.Model(inputs, [y for _, _, outputs in parts for y in outputs])
+    shake(model, rng)
+    compare(model, [spec.values(rng) for specs, _, _ in parts for spec in specs], place)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_each_option_of_each_layer(name: str, tmp_path: Path) -> None:
+    check(name, ROWS[name].each(np.random.default_rng(1)), tmp_path)
+
+
+@settings(max_examples=max(settings.default.max_examples // 5, 1))
+@given(st.data())
+def test_layers_with_any_options(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(list(ROWS)))
+    chosen = data.draw(st.fixed_dictionaries({k: st.sampled_from(v) for k, v in ROWS[name].options.items()}))
+    with tempfile.TemporaryDirectory() as place:
+        check(name, [chosen], Path(place), data.draw(st.integers(0, 99)))
