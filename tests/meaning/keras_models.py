@@ -80,6 +80,14 @@ def shake(model: Any, rng: np.random.Generator) -> None:
             inner = max(int(np.prod(shape[:-1])), 1) if len(shape) > 1 else 4
             found = rng.normal(size=shape) / np.sqrt(inner)
         variable.assign(np.asarray(found, np.float32))
+    settled(model)
+
+
+def settled(model: Any) -> None:
+    """Tell Normalization layers of their new weights: they compute with copies."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -116,8 +124,8 @@ def files(model: Any, place: Path, endings: Sequence[str] = tuple(WRITERS)) -> I
 TOLERANCES = {"float32": 1e-5, "float16": 4 * 2.0**-11, "bfloat16": 4 * 2.0**-8}
 
 
-def compare(model: Any, inputs: Sequence[Array], place: Path, endings: Sequence[str] = tuple(WRITERS)) -> None:
-    """Save a model, export it, compute it from the bundle, and compare with what Keras predicts.
+def compare(model: Any, inputs: Sequence[Array], place: Path, endings: Sequence[str] = tuple(WRITERS)) -> list[Array]:
+    """Save a model, export it, compute it from the bundle, and compare with what Keras predicts (returned).
 
     Raises:
         AssertionError: an output differs, or an array of the file does not come back from the bundle.
@@ -135,6 +143,7 @@ def compare(model: Any, inputs: Sequence[Array], place: Path, endings: Sequence[
                 continue  # the very same bundle as of another format
             seen.add(facts)
             same(bundle, inputs, wanted, ending)
+    return wanted
 
 
 def same(bundle: wexport.Bundle, inputs: Sequence[Array], wanted: Sequence[Array], ending: str = "") -> None:

@@ -87,9 +87,8 @@ for n in (1, 2, 3):
     if n < 3:
         even = [s for s in STRIDES[n] if not isinstance(s[0], tuple)]
         own = {**common, "also": {"strides, dilation_rate": even}}
-        padded = ["valid", "same", "causal"] if n == 1 else ["valid", "same"]
         row(f"DepthwiseConv{n}D", MAPS[n], **own, padding=["valid", "same"], depth_multiplier=[1, 3])
-        row(f"SeparableConv{n}D", MAPS[n], **own, padding=padded, depth_multiplier=[1, 2], filters=[5])
+        row(f"SeparableConv{n}D", MAPS[n], **own, padding=["valid", "same"], depth_multiplier=[1, 2], filters=[5])
 
 # -- recurrent ---------------------------------------------------------------------------------------------------------
 
@@ -134,7 +133,8 @@ for name, options in CELLS.items():
         sequence(L.RNN(cell(name, **o), return_sequences, return_state, go_backwards, stateful, unroll,
                        zero_output_for_mask), mask))  # fmt: skip
     row(f"Bidirectional of {name}", *MASKED, mask=MASKS, merge_mode=["concat", "sum", "mul", "ave", None], **options,
-        **{**RUN, "unroll": [False], "go_backwards": [False]}, make=lambda mask, merge_mode, name=name, **o:
+        **{**RUN, "unroll": [False], "go_backwards": [False],
+                                  "return_state": BOTH if name != "SimpleRNN" else [False]}, make=lambda mask, merge_mode, name=name, **o:
         sequence(L.Bidirectional(getattr(L, name)(**o), merge_mode=merge_mode), mask))  # fmt: skip
 
 STACKS: list[list[tuple[str, dict[str, Any]]]] = [
@@ -172,7 +172,9 @@ row("RNN of StackedRNNCells with states", (6, 3), (3,), (3,), (4,), (4,), return
     make=lambda **o: lambda x: L.RNN(stack(STACKS[0]), **o)(x[0], initial_state=[x[1:3], x[3:]]))  # fmt: skip
 row("LSTM from states of another", (6, 3), (5, 2), make=lambda name: lambda x: getattr(L, name)(4)(
     x[1], initial_state=getattr(L, name)(4, return_state=True)(x[0])[1:]), name=["LSTM", "GRU", "SimpleRNN"])  # fmt: skip
-row("LSTMCell", (3,), (4,), (4,), make=lambda: lambda x: L.LSTMCell(4)(x[0], x[1:]))
+row("LSTMCell", (3,), (4,), (4,), use_bias=BOTH, make=lambda **o: lambda x: L.LSTMCell(4, **o)(x[0], x[1:]))
+row("GRUCell", (3,), (4,), reset_after=BOTH, make=lambda **o: lambda x: L.GRUCell(4, **o)(x[0], x[1]))
+row("SimpleRNNCell", (3,), (4,), make=lambda: lambda x: L.SimpleRNNCell(4)(x[0], states=x[1]))
 
 RUN2 = {k: RUN[k] for k in ("return_sequences", "return_state", "go_backwards", "stateful")}
 for n in (1, 2, 3):

@@ -12,10 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras_models import compare, keras, shake, unrandom
+import keras_operations  # noqa: F401
 from keras_rows import ROWS
+from keras_topologies import random_model
 
-# Keras' own: its variables have an __array__ of NumPy 1
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+# Keras' own: its variables have an __array__ of NumPy 1; masks that a layer does not know are meant
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Layer '.*' .of type .*. was passed an input with a mask:UserWarning"),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,3 +53,14 @@ def test_layers_with_any_options(data: st.DataObject) -> None:
     chosen = data.draw(st.fixed_dictionaries({k: st.sampled_from(v) for k, v in ROWS[name].options.items()}))
     with tempfile.TemporaryDirectory() as place:
         check(name, [chosen], Path(place), data.draw(st.integers(0, 99)))
+
+
+@settings(max_examples=max(settings.default.max_examples // 5, 1))
+@given(st.data())
+def test_graphs(data: st.DataObject) -> None:
+    keras.backend.clear_session()
+    model, specs = random_model(data.draw)
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    shake(model, rng)
+    with tempfile.TemporaryDirectory() as place:
+        compare(model, [s.values(rng) for s in specs], Path(place))

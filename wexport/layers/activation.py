@@ -41,6 +41,7 @@ _NAMES: dict[str, Json] = {
     "sparsemax": {"name": "sparsemax", "axis": -1, "cumulated": True},
     "soft_shrink": {"name": "soft_shrink", "threshold": 0.5},
     "hard_shrink": {"name": "hard_shrink", "threshold": 0.5},
+    "threshold": {"name": "threshold", "threshold": 0.0, "default_value": 0.0},
     "squareplus": {"name": "squareplus", "b": 4.0},
     "relu6": {"name": "bounded_relu", "max_value": 6.0, "alpha": 0.0, "threshold": 0.0},
     "swish": {"name": "silu"},

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wexport.errors import LayoutError, SourceError
-from wexport.layers.keras import Era, Keras, Stored, Tensor, stored
+from wexport.layers.keras import Era, Keras, Stored, Tensor, plain, stored
 from wexport.layers.keras_ops import operation
 from wexport.model import Arg, Call, Const, Out, Port
 from wexport.names import unique
@@ -205,6 +205,8 @@ def _resolved(found: Any, values: Mapping[Ref, str]) -> Any:
     if isinstance(found, Ref):
         return Tensor(values[found])
     if isinstance(found, Mapping):
+        if found.get("class_name") in {"__numpy__", "__tensor__"}:
+            return plain(found)
         return {k: _resolved(v, values) for k, v in found.items()}
     if isinstance(found, list | tuple):
         return [_resolved(v, values) for v in found]
@@ -214,7 +216,7 @@ def _resolved(found: Any, values: Mapping[Ref, str]) -> Any:
 # -- arguments ---------------------------------------------------------------------------------------------------------
 
 _KEYWORDS = {
-    "initial_state": "initial_state", "query": "query", "value": "value", "key": "key", "query_mask": "query_mask",
+    "initial_state": "initial_state", "states": "initial_state", "query": "query", "value": "value", "key": "key", "query_mask": "query_mask",
     "value_mask": "value_mask", "key_mask": "key_mask", "attention_mask": "mask", "use_causal_mask": "causal",
     "return_attention_scores": "returns_scores",
     "mask": "mask", "count_weights": "count_weights", "reverse": "reverse", "inputs": "x", "sequences": "x", "x": "x",
