@@ -22,8 +22,10 @@ from wexport.evaluate import evaluate
 
 os.environ["KERAS_BACKEND"] = "jax"
 import h5py
+import jax
 import keras
 
+jax.config.update("jax_disable_most_optimizations", True)  # what is compiled runs once
 Array = np.ndarray[Any, Any]
 BATCH = 3
 
@@ -71,7 +73,9 @@ def unrandom(monkeypatch: Any) -> None:
 def shake(model: Any, rng: np.random.Generator) -> None:
     """Random numbers for every weight of floats: no bias is zero, no statistic trivial, no variance below a half."""
     for variable in model.weights:
-        if not keras.backend.is_float_dtype(variable.dtype) or variable.path.endswith(("seed_generator_state", "_scale")):
+        if not keras.backend.is_float_dtype(variable.dtype) or variable.path.endswith(
+            ("seed_generator_state", "_scale")
+        ):
             continue
         name, shape = variable.path.rpartition("/")[2], tuple(variable.shape)
         if name in {"gamma", "scale", "moving_variance", "variance", "moving_stddev"}:
@@ -178,7 +182,7 @@ def covered(bundle: wexport.Bundle, weights: Sequence[Array], ending: str) -> No
         found = rebuilt(bundle, key)
         if item["index"] is not None:
             own = weights[item["index"]]
-            assert found.shape == own.shape and found.tobytes() == own.tobytes(), f"{ending}: {key}"
+            assert (found.shape, found.tobytes()) == (own.shape, own.tobytes()), f"{ending}: {key}"
             indices += [item["index"]] if "copy_of" not in item else []
     assert sorted(indices) == sorted(set(indices)), ending
     missing = set(range(len(weights))) - set(indices)

@@ -72,7 +72,8 @@ row("SpatialDropout3D", (2, 4, 5, 3), rate=[0.3])
 
 MAPS = {1: (13, 4), 2: (9, 8, 4), 3: (6, 7, 5, 4)}
 KERNELS = {1: [3, 2, 1, 4], 2: [(3, 2), (1, 4), 3, 2], 3: [(3, 2, 1), 2, (1, 2, 3)]}
-STRIDES = {1: [(1, 1), (2, 1), (3, 1), (1, 2), (1, 3)], 2: [(1, 1), ((2, 1), 1), (2, 1), (1, (2, 1)), (1, 2), ((2, 3), 1)],
+STRIDES = {1: [(1, 1), (2, 1), (3, 1), (1, 2), (1, 3)], 2: [(1, 1), ((2, 1), 1), (2, 1), (1, (2, 1)), (1, 2),
+    ((2, 3), 1)],
            3: [(1, 1), ((2, 1, 3), 1), (1, (1, 2, 1)), (2, 1)]}  # fmt: skip
 for n in (1, 2, 3):
     common: dict[str, Any] = {"kernel_size": KERNELS[n], "also": {"strides, dilation_rate": STRIDES[n]},
@@ -125,16 +126,29 @@ def cell(name: str, **options: Any) -> Any:
     return getattr(L, f"{name}Cell")(**options)
 
 
+# Unrolled, JAX and NumPy leave `zero_output_for_mask` out (TensorFlow and Torch do not). Bidirectional cannot be built
+# with states of a known batch and a sum.
+UNROLLED = {"unroll, zero_output_for_mask": [(False, True), (False, False), (True, False)]}
+RUN_ONCE = {k: v for k, v in RUN.items() if k != "unroll"}
+BOTH_WAYS = {
+    "return_sequences": BOTH,
+    "return_state, stateful, merge_mode": [
+        (False, True, "concat"), (True, False, "sum"), (False, False, "mul"), (True, False, "ave"), (True, False, None),
+        (True, False, "concat"), (False, False, None),
+    ],
+}  # fmt: skip
+ONE_OUTPUT = {"return_sequences": BOTH, "merge_mode": ["concat", "sum", "mul", "ave", None]}
 for name, options in CELLS.items():
     row(name, *MASKED, make=lambda mask="none", name=name, **o: sequence(getattr(L, name)(**o), mask),
         mask=MASKS, **options, **RUN)  # fmt: skip
-    row(f"RNN of {name}Cell", *MASKED, zero_output_for_mask=BOTH, mask=MASKS, **RUN, **options,
-        make=lambda mask, return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask, name=name, **o:
-        sequence(L.RNN(cell(name, **o), return_sequences, return_state, go_backwards, stateful, unroll,
-                       zero_output_for_mask), mask))  # fmt: skip
-    row(f"Bidirectional of {name}", *MASKED, mask=MASKS, merge_mode=["concat", "sum", "mul", "ave", None], **options,
-        **{**RUN, "unroll": [False], "go_backwards": [False],
-                                  "return_state": BOTH if name != "SimpleRNN" else [False]}, make=lambda mask, merge_mode, name=name, **o:
+    row(f"RNN of {name}Cell", *MASKED, mask=MASKS, also=UNROLLED, **RUN_ONCE, **options,
+        make=lambda mask, return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask,
+        name=name,
+        **o: sequence(L.RNN(cell(name, **o), return_sequences, return_state, go_backwards, stateful, unroll,
+                            zero_output_for_mask), mask))  # fmt: skip
+    row(f"Bidirectional of {name}", *MASKED, mask=MASKS, also=BOTH_WAYS if name != "SimpleRNN" else ONE_OUTPUT,
+        **options,
+        make=lambda mask, merge_mode, name=name, **o:
         sequence(L.Bidirectional(getattr(L, name)(**o), merge_mode=merge_mode), mask))  # fmt: skip
 
 STACKS: list[list[tuple[str, dict[str, Any]]]] = [
@@ -171,14 +185,15 @@ row("Bidirectional with states", (6, 3), (4,), (4,), (4,), (4,), return_state=BO
 row("RNN of StackedRNNCells with states", (6, 3), (3,), (3,), (4,), (4,), return_state=BOTH,
     make=lambda **o: lambda x: L.RNN(stack(STACKS[0]), **o)(x[0], initial_state=[x[1:3], x[3:]]))  # fmt: skip
 row("LSTM from states of another", (6, 3), (5, 2), make=lambda name: lambda x: getattr(L, name)(4)(
-    x[1], initial_state=getattr(L, name)(4, return_state=True)(x[0])[1:]), name=["LSTM", "GRU", "SimpleRNN"])  # fmt: skip
+    x[1], initial_state=getattr(L, name)(4, return_state=True)(x[0])[1:]),
+    name=["LSTM", "GRU", "SimpleRNN"])  # fmt: skip
 row("LSTMCell", (3,), (4,), (4,), use_bias=BOTH, make=lambda **o: lambda x: L.LSTMCell(4, **o)(x[0], x[1:]))
 row("GRUCell", (3,), (4,), reset_after=BOTH, make=lambda **o: lambda x: L.GRUCell(4, **o)(x[0], x[1]))
 row("SimpleRNNCell", (3,), (4,), make=lambda: lambda x: L.SimpleRNNCell(4)(x[0], states=x[1]))
 
 RUN2 = {k: RUN[k] for k in ("return_sequences", "return_state", "go_backwards", "stateful")}
 for n in (1, 2, 3):
-    shape = (4, *{1: (7,), 2: (6, 5), 3: (4, 3, 5)}[n], 2)
+    shape = (4, *{1: (7,), 2: (6, 8), 3: (4, 3, 5)}[n], 2)
     row(f"ConvLSTM{n}D", shape, filters=[3, 1], kernel_size=KERNELS[n][:3], padding=["valid", "same"],
         activation=["tanh", "relu"], recurrent_activation=["sigmoid", "hard_sigmoid"], use_bias=BOTH, **RUN2,
         also={"strides, dilation_rate": [(1, 1), (2, 1), (1, 2)] if n < 3 else [(1, 1), (2, 1)]})  # fmt: skip
@@ -190,12 +205,15 @@ row("Bidirectional of ConvLSTM2D", (4, 6, 5, 2), merge_mode=["concat", "sum"], r
 # -- TimeDistributed ---------------------------------------------------------------------------------------------------
 
 row("TimeDistributed", (4, 6, 5), layer=[
-    lambda: L.Dense(3), lambda: L.Conv1D(3, 2), lambda: L.LSTM(3), lambda: L.Bidirectional(L.GRU(2)), lambda: L.Flatten(),
+    lambda: L.Dense(3), lambda: L.Conv1D(3, 2), lambda: L.LSTM(3), lambda: L.Bidirectional(L.GRU(2)),
+    lambda: L.Flatten(),
     lambda: L.BatchNormalization(), lambda: L.LayerNormalization(), lambda: L.GlobalMaxPooling1D(),
-    lambda: L.Reshape((3, 10)), lambda: L.Permute((2, 1)), lambda: L.Softmax(axis=1), lambda: L.PReLU(), lambda: L.PReLU(shared_axes=[1]),
+    lambda: L.Reshape((3, 10)), lambda: L.Permute((2, 1)), lambda: L.Softmax(axis=1), lambda: L.PReLU(),
+    lambda: L.PReLU(shared_axes=[1]),
     lambda: L.AveragePooling1D(2, padding="same"), lambda: L.ZeroPadding1D(1), lambda: L.UpSampling1D(2),
     lambda: L.TimeDistributed(L.Dense(2)), lambda: L.GroupNormalization(5), lambda: L.SeparableConv1D(3, 2),
-    lambda: L.Conv1DTranspose(3, 2, strides=2), lambda: L.EinsumDense("abc,cd->abd", (None, 2)), lambda: L.Activation("gelu"),
+    lambda: L.Conv1DTranspose(3, 2, strides=2), lambda: L.EinsumDense("abc,cd->abd", (None, 2)),
+    lambda: L.Activation("gelu"),
     lambda: L.BatchNormalization(axis=1), lambda: L.UnitNormalization(), lambda: L.RMSNormalization(),
     lambda: L.Cropping1D(1), lambda: L.Dropout(0.1), lambda: L.Softmax(axis=-1), lambda: L.UnitNormalization(axis=1),
 ], make=lambda layer: L.TimeDistributed(layer()))  # fmt: skip
@@ -226,7 +244,8 @@ row("AdditiveAttention", *SEEN, masks=["", "q", "v", "qv"], causal=BOTH, scores=
     make=lambda masks, causal, scores, **o: attention(L.AdditiveAttention(**o), masks, causal, scores))  # fmt: skip
 row("Attention of two", (4, 6), (5, 6), make=lambda: L.Attention())
 row("Attention with implicit masks", In((4, 6), padded=True), In((5, 6), padded=True), layer=[
-    lambda: L.Attention(), lambda: L.AdditiveAttention(), lambda: L.MultiHeadAttention(2, 3)], make=lambda layer: lambda x: _pair(layer(), *map(L.Masking(), x)))  # fmt: skip
+    lambda: L.Attention(), lambda: L.AdditiveAttention(), lambda: L.MultiHeadAttention(2, 3)],
+    make=lambda layer: lambda x: _pair(layer(), *map(L.Masking(), x)))  # fmt: skip
 
 
 def _pair(layer: Any, q: Any, v: Any) -> Any:
@@ -248,8 +267,9 @@ def heads(layer: Any, masks: str, causal: bool, scores: bool, key: bool) -> Call
 
 HEADS = (*SEEN, In((4, 5), mask=True))
 CALLED: dict[str, Any] = {"masks": ["", "a", "v", "q", "avq", "k", "qk"], "causal": BOTH, "scores": BOTH, "key": BOTH}
-row("MultiHeadAttention", *HEADS, **CALLED, num_heads=[2, 1, 3], key_dim=[3, 4], value_dim=[None, 2], use_bias=BOTH,
-    output_shape=[None, 5, (2, 3)],
+row("MultiHeadAttention", *HEADS, **{k: v for k, v in CALLED.items() if k != "scores"}, num_heads=[2, 1, 3],
+    key_dim=[3, 4], use_bias=BOTH, output_shape=[None, 5, (2, 3)],
+    also={"scores, value_dim": [(True, 2), (True, None), (False, None)]},  # without scores, JAX wants equal lengths
     make=lambda masks, causal, scores, key, **o:
     heads(L.MultiHeadAttention(**o), masks, causal, scores, key))  # fmt: skip
 row("MultiHeadAttention of images", (3, 4, 6), attention_axes=[None, (1,), (2,), (1, 2)], num_heads=[2], key_dim=[3],
@@ -258,10 +278,20 @@ row("GroupQueryAttention", *HEADS, **CALLED, head_dim=[3, 2], use_bias=BOTH,
     also={"num_query_heads, num_key_value_heads": [(4, 2), (4, 4), (6, 2), (3, 1)]},
     make=lambda masks, causal, scores, key, **o:
     heads(L.GroupQueryAttention(**o), masks, causal, scores, key))  # fmt: skip
-row("MultiHeadAttention of this Keras", (5, 6), options=[{}, {"use_gate": True}, {"sliding_window": 2}],
-    causal=BOTH, make=lambda options, causal: lambda x: L.MultiHeadAttention(2, 3, **options)(x, x, use_causal_mask=causal))
-row("GroupQueryAttention of this Keras", (5, 6), options=[{}, {"use_gate": True}, {"sliding_window": 2}],
-    causal=BOTH, make=lambda options, causal: lambda x: L.GroupQueryAttention(3, 4, 2, **options)(x, x, use_causal_mask=causal))
+row(
+    "MultiHeadAttention of this Keras",
+    (5, 6),
+    options=[{}, {"use_gate": True}, {"sliding_window": 2}],
+    causal=BOTH,
+    make=lambda options, causal: lambda x: L.MultiHeadAttention(2, 3, **options)(x, x, use_causal_mask=causal),
+)
+row(
+    "GroupQueryAttention of this Keras",
+    (5, 6),
+    options=[{}, {"use_gate": True}, {"sliding_window": 2}],
+    causal=BOTH,
+    make=lambda options, causal: lambda x: L.GroupQueryAttention(3, 4, 2, **options)(x, x, use_causal_mask=causal),
+)
 
 # -- normalization -----------------------------------------------------------------------------------------------------
 
@@ -293,7 +323,11 @@ row("GlobalAveragePooling1D with a mask", *MASKED, mask=MASKS, keepdims=BOTH,
 
 # -- shapes ------------------------------------------------------------------------------------------------------------
 
-for n, pads in {1: [1, (2, 1), (0, 3)], 2: [1, (2, 1), ((0, 3), (1, 2))], 3: [1, (2, 1, 0), ((0, 1), (1, 2), (2, 0))]}.items():
+for n, pads in {
+    1: [1, (2, 1), (0, 3)],
+    2: [1, (2, 1), ((0, 3), (1, 2))],
+    3: [1, (2, 1, 0), ((0, 1), (1, 2), (2, 0))],
+}.items():
     row(f"ZeroPadding{n}D", MAPS[n], padding=pads, data_format=FORMATS)
     row(f"Cropping{n}D", MAPS[n], cropping=pads, **({"data_format": FORMATS} if n > 1 else {}))
 row("UpSampling1D", MAPS[1], size=[2, 3])
@@ -320,7 +354,9 @@ row("Dot of vectors", (5,), (5,), axes=[1, -1, (1, 1)], normalize=BOTH, make=L.D
 row("Dot of more axes", (2, 3, 5), (4, 5), axes=[(3, 2)], make=L.Dot)
 row("Merging with masks", *MASKED, layer=[L.Add, L.Multiply, L.Average, L.Maximum, L.Concatenate,
                                           lambda: L.Concatenate(axis=1)],
-    make=lambda layer: lambda x: L.GRU(3)(layer()([L.Masking()(x[0]), L.Embedding(5, 3, mask_zero=True)(x[2])])))  # fmt: skip
+    make=lambda layer: lambda x: L.GRU(3)(layer()([L.Masking()(x[0]),
+    L.Embedding(5, 3, mask_zero=True)(x[2])])))  # fmt: skip
 row("Merging where one is masked", *MASKED, layer=[L.Add, L.Multiply, L.Average, L.Subtract, L.Minimum, L.Concatenate,
                                                    lambda: L.Concatenate(axis=1)],
-    make=lambda layer: lambda x: L.GRU(3)(layer()([L.Dense(3)(x[0]), L.Embedding(5, 3, mask_zero=True)(x[2])])))  # fmt: skip
+    make=lambda layer: lambda x: L.GRU(3)(layer()([L.Dense(3)(x[0]),
+    L.Embedding(5, 3, mask_zero=True)(x[2])])))  # fmt: skip

@@ -17,7 +17,8 @@ L, ops = keras.layers, keras.ops
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Step = Callable[["Graph", Any], Any]
 SHAPES: list[In] = [
-    In((6,)), In((4,)), In((6, 4)), In((6, 3), padded=True), In((None, 4)), In((5, 6, 4)), In((6, 4, 2)), In((5,), below=7),
+    In((6,)), In((4,)), In((6, 4)), In((6, 3), padded=True), In((None, 4)), In((5, 6, 4)), In((6, 4, 2)), In((5,),
+    below=7),
     In((3, 4, 5, 2)),
 ]  # fmt: skip
 LARGE = 400
@@ -137,7 +138,8 @@ def cut(g: Graph, x: Any) -> Any:
 
 
 def arithmetic(g: Graph, x: Any) -> Any:
-    return g.pick(lambda: x * 0.5 + 1, lambda: 1 - x, lambda: ops.tanh(x), lambda: x + ops.mean(x, axis=-1, keepdims=True),
+    return g.pick(lambda: x * 0.5 + 1, lambda: 1 - x, lambda: ops.tanh(x),
+        lambda: x + ops.mean(x, axis=-1, keepdims=True),
                   lambda: ops.maximum(x, 0.1), lambda: ops.sigmoid(x) * x, lambda: ops.flip(x, 1))()  # fmt: skip
 
 
@@ -168,7 +170,20 @@ def distributed(g: Graph, x: Any) -> Any:
     return g.call(L.TimeDistributed(g.pick(*inner)), x) if len(x.shape) < 5 else dense(g, x)
 
 
-ANY: list[Step] = [activation, normalization, dense, again, merge, join, cut, arithmetic, nested, distributed, join, again]
+ANY: list[Step] = [
+    activation,
+    normalization,
+    dense,
+    again,
+    merge,
+    join,
+    cut,
+    arithmetic,
+    nested,
+    distributed,
+    join,
+    again,
+]
 
 # -- vectors -----------------------------------------------------------------------------------------------------------
 
@@ -228,7 +243,8 @@ def conv1(g: Graph, x: Any) -> Any:
 
 def pool1(g: Graph, x: Any) -> Any:
     make = g.pick(lambda: L.MaxPooling1D(2, padding="same"), lambda: L.AveragePooling1D(3, strides=1, padding="same"),
-                  L.GlobalAveragePooling1D, L.GlobalMaxPooling1D, lambda: L.ZeroPadding1D((1, 0)), lambda: L.UpSampling1D(2),
+                  L.GlobalAveragePooling1D, L.GlobalMaxPooling1D, lambda: L.ZeroPadding1D((1, 0)),
+                  lambda: L.UpSampling1D(2),
                   lambda: L.SpatialDropout1D(0.1))  # fmt: skip
     return g.call(make(), x)
 
@@ -249,9 +265,12 @@ def flat(g: Graph, x: Any) -> Any:
 def conv2(g: Graph, x: Any) -> Any:
     make = g.pick(
         lambda: L.Conv2D(4, 3, padding="same"), lambda: L.Conv2D(4, (2, 1), strides=2, padding="same"),
-        lambda: L.SeparableConv2D(4, 3, padding="same"), lambda: L.DepthwiseConv2D(2, padding="same", depth_multiplier=2),
-        lambda: L.Conv2DTranspose(3, 3, strides=2, padding="same"), lambda: L.Conv2D(3, 2, dilation_rate=2, padding="same"),
-        lambda: L.Conv2D(3, 1), lambda: L.ConvLSTM1D(2, 2, padding="same", return_sequences=True), lambda: L.ConvLSTM1D(2, 1),
+        lambda: L.SeparableConv2D(4, 3, padding="same"), lambda: L.DepthwiseConv2D(2, padding="same",
+        depth_multiplier=2),
+        lambda: L.Conv2DTranspose(3, 3, strides=2, padding="same"),
+        lambda: L.Conv2D(3, 2, dilation_rate=2, padding="same"),
+        lambda: L.Conv2D(3, 1), lambda: L.ConvLSTM1D(2, 2, padding="same", return_sequences=True),
+        lambda: L.ConvLSTM1D(2, 1),
         lambda: L.Conv2D(x.shape[1], 2, padding="same", data_format="channels_first"),
     )  # fmt: skip
     return g.call(make(), x)
@@ -260,8 +279,10 @@ def conv2(g: Graph, x: Any) -> Any:
 def pool2(g: Graph, x: Any) -> Any:
     make = g.pick(
         lambda: L.MaxPooling2D(2, padding="same"), lambda: L.AveragePooling2D((1, 2), strides=1, padding="same"),
-        L.GlobalAveragePooling2D, L.GlobalMaxPooling2D, lambda: L.ZeroPadding2D(((1, 0), (0, 1))), lambda: L.UpSampling2D(2),
-        lambda: L.Cropping2D(((0, 0), (0, 0))), lambda: L.Resizing(3, 4), lambda: L.GlobalAveragePooling2D(keepdims=True),
+        L.GlobalAveragePooling2D, L.GlobalMaxPooling2D, lambda: L.ZeroPadding2D(((1, 0), (0, 1))),
+        lambda: L.UpSampling2D(2),
+        lambda: L.Cropping2D(((0, 0), (0, 0))), lambda: L.Resizing(3, 4),
+        lambda: L.GlobalAveragePooling2D(keepdims=True),
         lambda: L.MaxPooling2D(2, padding="same", data_format="channels_first"),
         lambda: L.Flatten(data_format="channels_first"),
     )  # fmt: skip
@@ -279,10 +300,16 @@ STEPS: dict[int, list[Step]] = {
     4: [conv2, conv2, pool2, turned, flat, folded], 5: [volume, volume, turned, flat, folded],
 }  # fmt: skip
 FREE: list[Step] = [  # a length that is not known stays what it is, or goes
-    recurrent, dense, attention, join, lambda g, x: L.Conv1D(4, 3, padding="same")(x),
-    lambda g, x: L.GlobalAveragePooling1D()(x), lambda g, x: L.Activation("tanh")(x),
+    recurrent,
+    dense,
+    attention,
+    join,
+    lambda g, x: L.Conv1D(4, 3, padding="same")(x),
+    lambda g, x: L.GlobalAveragePooling1D()(x),
+    lambda g, x: L.Activation("tanh")(x),
 ]
 SHRINK: dict[int, list[Step]] = {
-    2: [dense], 3: [lambda g, x: L.GlobalMaxPooling1D()(x), lambda g, x: L.LSTM(3)(x)], 4: [lambda g, x: L.GlobalMaxPooling2D()(x)],
+    2: [dense], 3: [lambda g, x: L.GlobalMaxPooling1D()(x), lambda g, x: L.LSTM(3)(x)], 4: [lambda g,
+    x: L.GlobalMaxPooling2D()(x)],
     5: [lambda g, x: L.GlobalMaxPooling3D()(x)],
 }  # fmt: skip

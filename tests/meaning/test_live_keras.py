@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from keras_models import compare, keras, shake, unrandom
-import keras_operations  # noqa: F401
+from keras_models import In, compare, keras, shake, unrandom
+from keras_operations import QUANTIZED, REFUSED
 from keras_rows import ROWS
 from keras_topologies import random_model
 
-# Keras' own: its variables have an __array__ of NumPy 1; masks that a layer does not know are meant
+import wexport
+from wexport.errors import UsageError
+from wexport.evaluate import evaluate
+
+# Keras' own: its variables have an __array__ of NumPy 1; masks that a layer does not know, and layers without kernels,
+# are meant
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Layer '.*' .of type .*. was passed an input with a mask:UserWarning"),
+    pytest.mark.filterwarnings("ignore:The structure of `inputs` doesn't match the expected structure:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning"),
 ]
 
 
@@ -32,7 +39,7 @@ def _fast() -> Iterator[None]:
 
 def check(name: str, choices: list[dict[str, Any]], place: Path, seed: int = 0) -> None:
     """A model of a row's layer, once for each of these choices of options, all side by side."""
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
     rng = np.random.default_rng(seed)
     parts = [ROWS[name].apply(chosen) for chosen in choices]
     inputs = [x for _, tensors, _ in parts for x in tensors]
@@ -46,7 +53,30 @@ def test_each_option_of_each_layer(name: str, tmp_path: Path) -> None:
     check(name, ROWS[name].each(np.random.default_rng(1)), tmp_path)
 
 
-@settings(max_examples=max(settings.default.max_examples // 5, 1))
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+@pytest.mark.parametrize("name", QUANTIZED)
+def test_quantized(name: str, mode: str, tmp_path: Path) -> None:
+    keras.backend.clear_session(free_memory=False)
+    rng = np.random.default_rng(2)
+    make, spec = QUANTIZED[name]
+    x = spec.tensor()
+    model = keras.Model(x, make()(x))
+    shake(model, rng)
+    model.quantize(mode)
+    compare(model, [spec.values(rng)], tmp_path)
+
+
+@pytest.mark.parametrize("call", REFUSED, ids=lambda f: f.__code__.co_names[1])
+def test_what_is_not_known_is_said(call: Callable[..., Any], tmp_path: Path) -> None:
+    spec = In((4, 6))
+    x = spec.tensor()
+    keras.Model(x, call(x)).save(tmp_path / "model.keras")
+    wexport.export(tmp_path / "model.keras", tmp_path / "out")
+    with wexport.open(tmp_path / "out") as bundle, pytest.raises(UsageError, match="is no layer that wexport knows"):
+        evaluate(bundle.manifest, lambda name: bundle[name], {n: np.ones((2, 4, 6)) for n in bundle.manifest["inputs"]})
+
+
+@settings(max_examples=max(settings.default.max_examples // 20, 1))
 @given(st.data())
 def test_layers_with_any_options(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(list(ROWS)))
@@ -55,10 +85,10 @@ def test_layers_with_any_options(data: st.DataObject) -> None:
         check(name, [chosen], Path(place), data.draw(st.integers(0, 99)))
 
 
-@settings(max_examples=max(settings.default.max_examples // 5, 1))
+@settings(max_examples=max(settings.default.max_examples // 20, 1))
 @given(st.data())
 def test_graphs(data: st.DataObject) -> None:
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
     model, specs = random_model(data.draw)
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     shake(model, rng)

@@ -35,7 +35,8 @@ def _embedding(layer: Keras) -> Stored:
     zero = layer.flag("mask_zero", default=False)
     how = quantized.policy(layer)
     attributes = {"tokens": tokens, "dim": dim, "mask_zero": zero, **how.attributes()}
-    attributes.pop("quantize_input", None)
+    if layer.class_name != "ReversibleEmbedding":
+        attributes.pop("quantize_input", None)  # tokens are not rounded; what goes the way back is
     slots = list(_table(layer, how, "embeddings", "embedding", "token dim", dim))
     call: tuple[str, ...] = ("x",)
     if layer.class_name == "ReversibleEmbedding":
@@ -103,6 +104,21 @@ def _embedding_equations(terms: Terms) -> list[str]:
     return [f"y = {table}[x]"]
 
 
+def _way_back(step: Step) -> Array | None:
+    """The table `[dim, token]` that gives the logits, where it is one of its own, as numbers."""
+    if not step.has("reverse_embedding"):
+        return None
+    how = step.attributes.get("dequantize") or {}
+    if how.get("rule") == "divide":
+        return step.weight("reverse_embedding") / step.weight("reverse_embedding_scale")
+    groups = step.tensors.get(f"{step.prefix}embedding_group")
+    if how.get("rule") != "multiply" or groups is None:
+        return step.weight("reverse_embedding")
+    place = groups[1].astype(int)  # the other table's counts for this one, too
+    q, scale, zero = (step.tensors[f"{step.prefix}reverse_embedding{s}"][1] for s in ("", "_scale", "_zero_point"))
+    return np.asarray((q - zero[place]) * scale[place])
+
+
 @computes("embedding")
 def _compute_embedding(step: Step) -> Any:
     a = step.attributes
@@ -110,8 +126,8 @@ def _compute_embedding(step: Step) -> Any:
     if (low := quantized.low_rank(step)) is not None:
         table = table + low
     if step.args.get("reverse"):
-        other = step.get("reverse_embedding")
-        y = step.x @ (table.T if other is None else other)
+        other = _way_back(step)
+        y = quantized.rounded_input(step, step.x) @ (table.T if other is None else other)
         cap = a.get("soft_cap")
         return y if cap is None else np.tanh(y / cap) * cap
     x = step.x.astype(np.int64)

@@ -119,7 +119,8 @@ def _elementwise_flow(f: Flow) -> Mapping[str, Value]:
     if shapes is None:
         return {"y": f.source(None), "mask": f.source(None, "mask", dtype="bool")}
     shape = broadcast(shapes)
-    types = [v.dtype for v in (*values, *(a for a in args or () if isinstance(a, Const)))]
+    constants = [a for a in (args if isinstance(args, tuple) else ()) if isinstance(a, Const)]
+    types = [*(v.dtype for v in values), *(c.dtype for c in constants)]
     dtype = next((t for t in types if t is not None and dtypes.is_float(t)), types[0] if types else None)
     mask = f.source(shape[:2], "mask", dtype="bool")
     full = [v for v in values if v.shape == shape]

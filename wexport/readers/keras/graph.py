@@ -216,7 +216,8 @@ def _resolved(found: Any, values: Mapping[Ref, str]) -> Any:
 # -- arguments ---------------------------------------------------------------------------------------------------------
 
 _KEYWORDS = {
-    "initial_state": "initial_state", "states": "initial_state", "query": "query", "value": "value", "key": "key", "query_mask": "query_mask",
+    "initial_state": "initial_state", "states": "initial_state",
+    "query": "query", "value": "value", "key": "key", "query_mask": "query_mask",
     "value_mask": "value_mask", "key_mask": "key_mask", "attention_mask": "mask", "use_causal_mask": "causal",
     "return_attention_scores": "returns_scores",
     "mask": "mask", "count_weights": "count_weights", "reverse": "reverse", "inputs": "x", "sequences": "x", "x": "x",
