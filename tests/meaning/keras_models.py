@@ -28,6 +28,7 @@ import keras
 jax.config.update("jax_disable_most_optimizations", True)  # what is compiled runs once
 Array = np.ndarray[Any, Any]
 BATCH = 3
+SINCE = tuple(int(n) for n in keras.__version__.split(".")[:2])
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from keras_models import In, Row, keras
+from keras_models import SINCE, In, Row, keras
 
 L, ops = keras.layers, keras.ops
 ROWS: dict[str, Row] = {}
@@ -75,16 +75,21 @@ KERNELS = {1: [3, 2, 1, 4], 2: [(3, 2), (1, 4), 3, 2], 3: [(3, 2, 1), 2, (1, 2, 
 STRIDES = {1: [(1, 1), (2, 1), (3, 1), (1, 2), (1, 3)], 2: [(1, 1), ((2, 1), 1), (2, 1), (1, (2, 1)), (1, 2),
     ((2, 3), 1)],
            3: [(1, 1), ((2, 1, 3), 1), (1, (1, 2, 1)), (2, 1)]}  # fmt: skip
+# kernel, stride, output padding, dilation; Keras up to 3.12 does not write the output padding down
+TRANSPOSED = [
+    (3, 1, None, 1), (3, 2, None, 1), (2, 2, None, 1), (2, 3, None, 1), (1, 2, None, 1), (3, 1, None, 2),
+    (2, 1, None, 3),
+]  # fmt: skip
+if "output_padding" in L.Conv1DTranspose(1, 1).get_config():
+    TRANSPOSED += [(4, 3, 1, 1), (3, 2, 1, 1), (5, 3, 2, 1), (4, 2, 0, 1)]
 for n in (1, 2, 3):
     common: dict[str, Any] = {"kernel_size": KERNELS[n], "also": {"strides, dilation_rate": STRIDES[n]},
                               "data_format": FORMATS, "use_bias": BOTH}  # fmt: skip
     padded = ["valid", "same", "causal"] if n == 1 else ["valid", "same"]
     row(f"Conv{n}D", MAPS[n], **common, padding=padded, filters=[6, 2], groups=[1, 2], activation=[None, "relu"])
     row(f"Conv{n}DTranspose", MAPS[n], padding=["valid", "same"], filters=[5, 1], activation=[None, "tanh"],
-        use_bias=BOTH, data_format=FORMATS, also={"kernel_size, strides, output_padding, dilation_rate": [
-            (3, 1, None, 1), (3, 2, None, 1), (2, 2, None, 1), (2, 3, None, 1), (1, 2, None, 1), (4, 3, 1, 1),
-            (3, 2, 1, 1), (5, 3, 2, 1), (3, 1, None, 2), (2, 1, None, 3), (4, 2, 0, 1),
-        ]})  # fmt: skip
+        use_bias=BOTH, data_format=FORMATS,
+        also={"kernel_size, strides, output_padding, dilation_rate": TRANSPOSED})  # fmt: skip
     if n < 3:
         even = [s for s in STRIDES[n] if not isinstance(s[0], tuple)]
         own = {**common, "also": {"strides, dilation_rate": even}}
@@ -278,17 +283,18 @@ row("GroupQueryAttention", *HEADS, **CALLED, head_dim=[3, 2], use_bias=BOTH,
     also={"num_query_heads, num_key_value_heads": [(4, 2), (4, 4), (6, 2), (3, 1)]},
     make=lambda masks, causal, scores, key, **o:
     heads(L.GroupQueryAttention(**o), masks, causal, scores, key))  # fmt: skip
+NEWER: list[dict[str, Any]] = [{}, *([{"use_gate": True}, {"sliding_window": 2}] if SINCE >= (3, 15) else [])]
 row(
     "MultiHeadAttention of this Keras",
     (5, 6),
-    options=[{}, {"use_gate": True}, {"sliding_window": 2}],
+    options=NEWER,
     causal=BOTH,
     make=lambda options, causal: lambda x: L.MultiHeadAttention(2, 3, **options)(x, x, use_causal_mask=causal),
 )
 row(
     "GroupQueryAttention of this Keras",
     (5, 6),
-    options=[{}, {"use_gate": True}, {"sliding_window": 2}],
+    options=NEWER,
     causal=BOTH,
     make=lambda options, causal: lambda x: L.GroupQueryAttention(3, 4, 2, **options)(x, x, use_causal_mask=causal),
 )
@@ -298,10 +304,11 @@ row(
 row("BatchNormalization", (4, 5, 3), axis=[-1, 1, 2], center=BOTH, scale=BOTH, epsilon=[1e-3, 0.1])
 row("BatchNormalization of vectors", (5,), center=BOTH, scale=BOTH, make=L.BatchNormalization)
 row("BatchNormalization with a mask", *MASKED, mask=MASKS, make=lambda mask: sequence(L.BatchNormalization(), mask))
-row("BatchNormalization, renormalized", (4, 3), make=lambda: L.BatchNormalization(renorm=True))
+if SINCE >= (3, 15):
+    row("BatchNormalization, renormalized", (4, 3), make=lambda: L.BatchNormalization(renorm=True))
 row("LayerNormalization", (4, 5, 3), axis=[-1, 1, 2, (1, 2), (2, 3), (1, 2, 3), [-2, -1], (1, 3)], center=BOTH,
     scale=BOTH, epsilon=[1e-3, 0.1])  # fmt: skip
-row("RMSNormalization", (4, 5, 3), axis=[-1, 3, (2, 3)], epsilon=[1e-6, 0.1])
+row("RMSNormalization", (4, 5, 3), axis=[-1, 3, *([(2, 3)] if SINCE >= (3, 15) else [])], epsilon=[1e-6, 0.1])
 row("GroupNormalization", (4, 5, 6), axis=[-1, 3], groups=[2, 3, 1, 6, -1], center=BOTH, scale=BOTH)
 row("GroupNormalization of other axes", (6, 4, 6), axis=[1, 3, -1, -3], groups=[2, 3],
     make=L.GroupNormalization)  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from keras_models import In, compare, keras, shake, unrandom
+from keras_models import SINCE, WRITERS, In, compare, keras, shake, unrandom
 from keras_operations import QUANTIZED, REFUSED
 from keras_rows import ROWS
 from keras_topologies import random_model
@@ -42,10 +42,12 @@ def check(name: str, choices: list[dict[str, Any]], place: Path, seed: int = 0) 
     keras.backend.clear_session(free_memory=False)
     rng = np.random.default_rng(seed)
     parts = [ROWS[name].apply(chosen) for chosen in choices]
-    inputs = [x for _, tensors, _ in parts for x in tensors]
-    model = keras.Model(inputs, [y for _, _, outputs in parts for y in outputs])
+    outputs = [y for _, _, found in parts for y in found]
+    used = {id(x) for y in outputs for x in keras.utils.get_source_inputs(y)}
+    pairs = [(x, spec) for specs, tensors, _ in parts for x, spec in zip(tensors, specs, strict=True) if id(x) in used]
+    model = keras.Model([x for x, _ in pairs], outputs)
     shake(model, rng)
-    compare(model, [spec.values(rng) for specs, _, _ in parts for spec in specs], place)
+    compare(model, [spec.values(rng) for _, spec in pairs], place)
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -54,16 +56,16 @@ def test_each_option_of_each_layer(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["int8", "int4"])
-@pytest.mark.parametrize("name", QUANTIZED)
-def test_quantized(name: str, mode: str, tmp_path: Path) -> None:
+def test_quantized(mode: str, tmp_path: Path) -> None:
     keras.backend.clear_session(free_memory=False)
     rng = np.random.default_rng(2)
-    make, spec = QUANTIZED[name]
-    x = spec.tensor()
-    model = keras.Model(x, make()(x))
+    inputs = {name: spec.tensor() for name, (_, spec) in QUANTIZED.items()}
+    model = keras.Model(list(inputs.values()), keras.tree.flatten([QUANTIZED[n][0]()(x) for n, x in inputs.items()]))
     shake(model, rng)
     model.quantize(mode)
-    compare(model, [spec.values(rng)], tmp_path)
+    # until 3.14 an int4 EinsumDense was packed along an axis whose length this format does not tell
+    endings = [e for e in WRITERS if (mode, e) != ("int4", ".h5") or SINCE >= (3, 14)]
+    compare(model, [spec.values(rng) for _, spec in QUANTIZED.values()], tmp_path, endings)
 
 
 @pytest.mark.parametrize("call", REFUSED, ids=lambda f: f.__code__.co_names[1])
