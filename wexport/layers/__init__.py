@@ -16,6 +16,7 @@ from wexport.layers import (  # noqa: F401
     pool,
     preprocess,
     recurrent,
+    resizing,
     shape,
     unknown,
     wrappers,

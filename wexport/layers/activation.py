@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from wexport.features import Value, axis_names
 from wexport.layers.keras import Keras, Ruling, Shapes, Slot, Stored, keras, plain, rule
 from wexport.layers.numerics import FUNCTIONS, softplus
-from wexport.layers.registry import ACTIVATION, BOOL, INTS, Flow, computes, equations, flow, kind
+from wexport.layers.registry import ACTIVATION, BOOL, INTS, TEXT, Flow, computes, equations, flow, kind
 from wexport.layers.step import Step, Terms
 from wexport.layout import Rule
 from wexport.model import Json
@@ -41,6 +41,7 @@ _NAMES: dict[str, Json] = {
     "sparsemax": {"name": "sparsemax", "axis": -1, "cumulated": True},
     "soft_shrink": {"name": "soft_shrink", "threshold": 0.5},
     "hard_shrink": {"name": "hard_shrink", "threshold": 0.5},
+    "threshold": {"name": "threshold", "threshold": 0.0, "default_value": 0.0},
     "squareplus": {"name": "squareplus", "b": 4.0},
     "relu6": {"name": "bounded_relu", "max_value": 6.0, "alpha": 0.0, "threshold": 0.0},
     "swish": {"name": "silu"},
@@ -111,15 +112,19 @@ _LAYERS: dict[str, Callable[[Keras], Json]] = {
     "Softmax": lambda k: {"name": "softmax", "axis": plain(k.get("axis", default=-1))},
 }
 
-kind("activation", activation=ACTIVATION)
+# `all_masked`: softmax where all is masked is "zero", or else as if nothing were
+kind("activation", maybe={"all_masked": TEXT}, activation=ACTIVATION)
 
 
 @keras(*_LAYERS)
 def _activation(layer: Keras) -> Stored:
     found = _LAYERS[layer.class_name](layer)
     masked = layer.class_name == "Softmax" and (layer.era.tf or layer.era.major > 2)
+    attributes: dict[str, Json] = {"activation": found}
+    if masked and layer.era.since(3, 10):
+        attributes["all_masked"] = "zero"
     known = found["name"] != "unknown"
-    return Stored("activation", {"activation": found}, mask="pass", takes_mask=masked, known=known)
+    return Stored("activation", attributes, mask="pass", takes_mask=masked, known=known)
 
 
 def unchanged(f: Flow) -> Mapping[str, Value]:
@@ -146,7 +151,9 @@ def _activation_equations(terms: Terms) -> list[str]:
 def _compute_activation(step: Step) -> Array:
     x, mask = step.x, step.args.get("mask")
     if mask is not None and step.attributes["activation"]["name"] == "softmax":
-        x = np.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x, x - 1e9)
+        mask = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
+        y = step.activate("activation", np.where(mask, x, x - 1e9))
+        return np.where(mask, y, 0) if step.attributes.get("all_masked") == "zero" else y
     return step.activate("activation", x)
 
 

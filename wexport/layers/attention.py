@@ -31,8 +31,10 @@ from wexport.model import Json
 
 Array = NDArray[Any]
 
+# `all_masked`: what weights a query has that may see nothing; "uniform" if not stated, "zero", or "zero_with_scores":
+# zero where the call also returns the weights or x has further axes
 kind(
-    "multi_head_attention", maybe={"parts": ANY},
+    "multi_head_attention", maybe={"parts": ANY, "all_masked": TEXT},
     heads=INT, kv_heads=INT, key_dim=INT, value_dim=INT, gate=BOOL, output_shape=optional(ANY),
     attention_axes=optional(ANY), window=optional(INT),
 )  # fmt: skip
@@ -103,6 +105,8 @@ def _projected(layer: Keras, attributes: dict[str, Json], axes: Mapping[str, str
         slots += [s.below(paths[part]).mapped(lambda r, part=part: r.prefixed("part", part)) for s in found]  # type: ignore[misc]
     if rounded:
         attributes = {**attributes, "parts": rounded}
+    if layer.era.since(3, 10):  # the Softmax layer does so from then on; without dropout, another function is faster
+        attributes = {**attributes, "all_masked": "zero" if layer.get("dropout") else "zero_with_scores"}
     call = _CALL if layer.era.major > 2 else _OLD_CALL
     return Stored(
         "multi_head_attention", attributes, tuple(slots), call, ("y", "scores"), mask="query", takes_mask=True
@@ -214,6 +218,13 @@ def _scores_mask(step: Step, t: int, s: int, batch: int) -> Array | None:
     return found
 
 
+def _zeroed(step: Step) -> bool:
+    """Whether a query that may see nothing sees zeros."""
+    how = step.attributes.get("all_masked")
+    plain = step.args["query"].ndim == 3 and step.args.get("returns_scores") is None
+    return how == "zero" or (how == "zero_with_scores" and not plain)
+
+
 @computes("multi_head_attention")
 def _compute_multi_head(step: Step) -> dict[str, Array]:
     a = step.attributes
@@ -239,6 +250,8 @@ def _compute_multi_head(step: Step) -> dict[str, Array]:
             mask = mask.reshape(mask.shape[0], *(1,) * (logits.ndim - 3), *mask.shape[1:])
         logits = np.where(mask, logits, -1e9)
     weights = softmax(logits, -1)
+    if mask is not None and _zeroed(step):
+        weights = np.where(mask, weights, 0)
     seen = weights @ flat(v)
     spatial = [query.shape[i] for i in axes]
     seen = seen.reshape(*(query.shape[i] for i in lead), a["heads"], *spatial, -1)

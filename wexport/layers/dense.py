@@ -198,14 +198,15 @@ def einsum_slots(
     columns = [names[c] for c in weight if c in y]
     if how.mode in {"gptq", "awq"} or (how.mode == "int4" and layer.era.since(3, 14)):
         sizes = _einsum_sizes(layer, weight, y, names)
+        leading = [names[c] for c in weight] == rows + columns
         if how.mode == "int4":
-            kernel = Slot("kernel", _flattened(rows, columns, sizes, False), trainable=False, tracked=False)
+            kernel = Slot("kernel", _flattened(rows, columns, leading, sizes, False), trainable=False, tracked=False)
             rest: tuple[Slot, ...] = (Slot("kernel_scale", _any("kernel_scale"), trainable=False),)
             if how.block is not None:
                 rest += (Slot("kernel_zero", _any("kernel_zero_point"), trainable=False),)
                 rest += (Slot("g_idx", rule("in -> kernel_group: in"), trainable=False),)
             return (kernel, *bias, *low, *rest)
-        found = [Slot("quantized_kernel", _flattened(rows, columns, sizes, True, how.bits), trainable=False)]
+        found = [Slot("quantized_kernel", _flattened(rows, columns, leading, sizes, True, how.bits), trainable=False)]
         found += [Slot("kernel_scale", rule("out group -> kernel_scale: group out"), trainable=False)]
         found += [Slot("kernel_zero", rule("out group -> kernel_zero_point: group out"), trainable=False)]
         if how.mode == "awq":
@@ -267,13 +268,19 @@ def _einsum_sizes(layer: Keras, weight: str, y: str, names: Mapping[str, str]) -
     return sizes
 
 
-def _flattened(rows: list[str], columns: list[str], sizes: Mapping[str, int], turned: bool, bits: int = 4) -> Any:
-    """A kernel stored as a matrix: its inputs packed into one axis, its outputs into the other."""
+def _flattened(
+    rows: list[str], columns: list[str], leading: bool, sizes: Mapping[str, int], turned: bool, bits: int = 4
+) -> Any:
+    """A kernel stored as a matrix: its inputs packed into one axis, its outputs into the other.
 
-    def make(shape: tuple[int, ...], _: Shapes) -> Rule:
-        known = all(a in sizes for a in rows + columns)
+    Keras reshapes the kernel as it is: where an output's letter comes before an input's, the matrix is only that.
+    """
+
+    def make(shape: tuple[int, ...], shapes: Shapes) -> Rule:
+        known = leading and all(a in sizes for a in rows + columns)
         left, right = (rows, columns) if known else (["in"], ["out"])
-        given = dict(sizes) if known else {"out": shape[0 if turned else 1] * (2 if bits == 4 else 1)}
+        scale = shapes.get("kernel_scale") or (shape[0 if turned else 1] * (2 if bits == 4 else 1),)
+        given = dict(sizes) if known else {"out": scale[0 if turned else -1]}
         packed = Packed(right[-1], signed=not turned)
         dims = [f"({' '.join(side)})" for side in ([right, left] if turned else [left, right])]
         total = math.prod(given[a] for a in right)
@@ -322,8 +329,10 @@ def _compute_einsum(step: Step) -> Array:
     equation = step.attributes["equation"]
     match = _EQUATION.fullmatch(equation)
     assert match is not None
-    weight, y = match[4], match[6]
-    kernel = einsum_kernel(step, weight, y)
+    x, weight, y = match[2], match[4], match[6]
+    sizes = dict(zip(reversed(x), reversed(step.x.shape[: len(x)] if match[3] else step.x.shape), strict=False))
+    sizes |= {c: n for c, n in zip(reversed(y), reversed(step.attributes["output_shape"]), strict=False) if n}
+    kernel = einsum_kernel(step, weight, y, sizes)
     if (low := quantized.low_rank(step)) is not None:
         kernel = kernel + low
     reduced = _reduced(match)
@@ -338,8 +347,8 @@ def _compute_einsum(step: Step) -> Array:
     return step.activate("activation", z)
 
 
-def einsum_kernel(step: Step, weight: str, y: str) -> Array:
-    """The kernel as numbers, in the order of its letters."""
+def einsum_kernel(step: Step, weight: str, y: str, sizes: Mapping[str, int] | None = None) -> Array:
+    """The kernel as numbers, in the order of its letters; `sizes` are their lengths."""
     how = step.attributes.get("dequantize")
     axes, q = step.tensors[f"{step.prefix}kernel"]
     if how is None:
@@ -352,7 +361,9 @@ def einsum_kernel(step: Step, weight: str, y: str) -> Array:
         order = [a for a in axes.split() if a in names]
         scale = np.transpose(scale, [names.index(a) for a in order])
         return q / scale.reshape([q.shape[i] if a in names else 1 for i, a in enumerate(axes.split())])
-    rows = math.prod(n for n, c in zip(q.shape, weight, strict=True) if c not in y)
+    whole = axes == "in out"  # a matrix whose letters `_flattened` could not tell
+    shape = [(sizes or {})[c] for c in weight] if whole else q.shape
+    rows = len(q) if whole else math.prod(n for n, c in zip(q.shape, weight, strict=True) if c not in y)
     flat = Step(
         step.attributes,
         {**step.tensors, f"{step.prefix}kernel": ("in out", q.reshape(rows, -1))},
@@ -360,4 +371,4 @@ def einsum_kernel(step: Step, weight: str, y: str) -> Array:
         step.out,
         step.prefix,
     )
-    return quantized.dequantized(flat).reshape(q.shape)
+    return quantized.dequantized(flat).reshape(shape)

@@ -35,7 +35,8 @@ def _embedding(layer: Keras) -> Stored:
     zero = layer.flag("mask_zero", default=False)
     how = quantized.policy(layer)
     attributes = {"tokens": tokens, "dim": dim, "mask_zero": zero, **how.attributes()}
-    attributes.pop("quantize_input", None)
+    if layer.class_name != "ReversibleEmbedding":
+        attributes.pop("quantize_input", None)  # tokens are not rounded; what goes the way back is
     slots = list(_table(layer, how, "embeddings", "embedding", "token dim", dim))
     call: tuple[str, ...] = ("x",)
     if layer.class_name == "ReversibleEmbedding":
@@ -106,7 +107,7 @@ def _embedding_equations(terms: Terms) -> list[str]:
     if "reverse" not in terms.args:
         return [f"y = {table}[x]", *mask]
     other = quantized.kernel_term(terms, "reverse_embedding") if terms.has("reverse_embedding") else f"{table}.T"
-    back = f"x @ {other or terms.ref('reverse_embedding')}"
+    back = f"{quantized.rounded_term(terms, 'x')} @ {other or terms.ref('reverse_embedding')}"
     cap = terms.attributes.get("soft_cap")
     back = back if cap is None else f"tanh({back} / {cap}) * {cap}"
     return [f"y = {back} if reverse else {table}[x]", *mask]
@@ -120,7 +121,7 @@ def _compute_embedding(step: Step) -> Any:
         table = table + low
     if step.args.get("reverse"):
         other = quantized.dequantized(step, "reverse_embedding") if step.has("reverse_embedding") else table.T
-        y = step.x @ other
+        y = quantized.rounded_input(step, step.x) @ other
         cap = a.get("soft_cap")
         return y if cap is None else np.tanh(y / cap) * cap
     x = step.x.astype(np.int64)

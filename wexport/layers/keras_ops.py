@@ -36,7 +36,6 @@ _UNARY = {
 _COMPARE = {
     "notequal": "not_equal", "and": "logical_and", "or": "logical_or", "xor": "logical_xor", "eq": "equal",
     "ne": "not_equal", "gt": "greater", "ge": "greater_equal", "lt": "less", "le": "less_equal", "__eq__": "equal",
-    "bitwise_and": "logical_and", "bitwise_or": "logical_or",
 }  # fmt: skip
 
 
@@ -60,9 +59,8 @@ def bound(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], major: int)
     if name in UNARY or name in _UNARY:
         return "unary", {"function": _UNARY.get(name, name)}, {"x": call.take("x", "input", "a", "value")}
     reduced = name.removeprefix("reduce_")
-    reduced = {"amax": "max", "amin": "min", "variance": "var", "arg_max": "argmax", "arg_min": "argmin"}.get(
-        reduced, reduced
-    )
+    reduced = {"amax": "max", "amin": "min", "variance": "var", "arg_max": "argmax", "arg_min": "argmin",
+               "logsumexp": "log_sum_exp"}.get(reduced, reduced)  # fmt: skip
     if reduced in REDUCE:
         return _reduce(reduced, call)
     if name in _SPECIAL:
@@ -114,6 +112,8 @@ def _activation(name: str, call: _Call, major: int) -> Bound:
     if "alpha" in found or name in {"leaky_relu", "elu", "celu"}:
         given = call.number("alpha", "negative_slope", default=found.get("alpha"))
         found["alpha"] = found.get("alpha") if given is None else float(given)
+    for key in {"threshold", "default_value", "b"} & set(found):
+        found[key] = float(call.number(key, default=found[key]))
     if "axis" in found:
         axis = call.number("axis", default=-1)
         found["axis"] = -1 if axis is None else axis
@@ -135,6 +135,33 @@ def _concat(call: _Call) -> Bound:
     values = call.take("values", "xs", "x")
     axis = call.number("axis", default=0)
     return "concat", {"axis": int(axis)}, {"x": tuple(values)}
+
+
+def _hstack(call: _Call) -> Bound:
+    return "concat", {"axis": 1}, {"x": tuple(call.take("xs"))}
+
+
+def _average(call: _Call) -> Bound:
+    found = _reduce("mean", call)
+    if call.take("weights") is not None:
+        raise UnknownOperationError("a weighted average")
+    return found
+
+
+def _moved(call: _Call) -> Bound:
+    x = call.take("x")
+    source, target = call.ints("source"), call.ints("destination")
+    return "move_axes", {"source": source, "target": target}, {"x": x}
+
+
+def _swapped(call: _Call) -> Bound:
+    x = call.take("x")
+    pair = [int(call.number("axis1")), int(call.number("axis2"))]
+    return "move_axes", {"source": pair, "target": pair[::-1]}, {"x": x}
+
+
+def _ravel(call: _Call) -> Bound:
+    return "reshape_all", {"shape": [-1]}, {"x": call.take("x")}
 
 
 def _stack(call: _Call) -> Bound:
@@ -252,8 +279,11 @@ def _tile(call: _Call) -> Bound:
 def _pad(call: _Call) -> Bound:
     x = call.take("tensor", "x")
     pads = call.number("paddings", "pad_width")
-    if str(call.kwargs.get("mode", "constant")).lower() != "constant":
-        raise UnknownOperationError("padding by reflection")
+    mode = str(call.number("mode", default="constant")).lower()
+    if mode == "reflect":
+        return "pad_all", {"pads": pads, "value": 0.0, "mode": "reflect"}, {"x": x}
+    if mode != "constant":
+        raise UnknownOperationError(f"padding in mode {mode}")
     return "pad_all", {"pads": pads, "value": float(call.number("constant_values", default=0) or 0)}, {"x": x}
 
 
@@ -294,7 +324,9 @@ _SPECIAL: dict[str, Callable[[_Call], Bound]] = {
     "matmul": _matmul, "batch_mat_mul_v2": _matmul, "batch_mat_mul": _matmul, "mat_mul": _matmul, "einsum": _einsum,
     "gather": _gather, "take": _gather, "one_hot": _one_hot, "repeat": _repeat, "tile": _tile,
     "flip": _axes_op("flip", None), "reverse": _axes_op("flip", None), "pad": _pad, "cumsum": _cumsum,
-    "identity": _same, "stop_gradient": _same, "l2_normalize": _normalize, "normalize": _normalize, "add_n": _addition,
+    "identity": _same, "convert_to_tensor": _same, "copy": _same,
+    "hstack": _hstack, "average": _average, "moveaxis": _moved, "swapaxes": _swapped, "ravel": _ravel,
+    "stop_gradient": _same, "l2_normalize": _normalize, "normalize": _normalize, "add_n": _addition,
 }  # fmt: skip
 
 
@@ -405,4 +437,4 @@ def _bindable(layer: Keras, name: str, arrange: Callable[..., tuple[Sequence[Any
         except (UnknownOperationError, TypeError, ValueError, KeyError, IndexError, StopIteration, AttributeError):
             return None
 
-    return Stored("unknown", unknown(layer).attributes, bind=bind, mask="pass" if name in {"identity"} else "stop")
+    return Stored("unknown", unknown(layer).attributes, bind=bind, mask="pass" if name == "identity" else "stop")

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wexport import dtypes
 from wexport.features import Dim, Value, concat
 from wexport.layers.keras import Keras, Stored, keras, plain, unknown
 from wexport.layers.registry import BOOL, INT, INTS, NUMBER, TEXT, Flow, computes, equations, flow, kind
 from wexport.layers.step import Step, Terms
-from wexport.model import Json
+from wexport.model import Const, Json
 
 Array = NDArray[Any]
 
@@ -118,7 +119,9 @@ def _elementwise_flow(f: Flow) -> Mapping[str, Value]:
     if shapes is None:
         return {"y": f.source(None), "mask": f.source(None, "mask", dtype="bool")}
     shape = broadcast(shapes)
-    dtype = values[0].dtype if values else None
+    constants = [a for a in (args if isinstance(args, tuple) else ()) if isinstance(a, Const)]
+    types = [*(v.dtype for v in values), *(c.dtype for c in constants)]
+    dtype = next((t for t in types if t is not None and dtypes.is_float(t)), types[0] if types else None)
     mask = f.source(shape[:2], "mask", dtype="bool")
     full = [v for v in values if v.shape == shape]
     if len(full) == 1 and all(v.shape == shape or set(v.shape or ()) <= {1} for v in values):  # the others are numbers

@@ -366,7 +366,8 @@ def _spectral(layer: Keras) -> Stored:
     twin = replace(
         kernel, path="", copy_of=f"layer/{kernel.path}/{kernel.name}" if kernel.path else f"layer/{kernel.name}"
     )
-    vector = Slot("vector_u", rule("1 out -> vector_u: out"), trainable=False)
+    last = kernel.rule.layout.split()[-1] if isinstance(kernel.rule, Rule) else "out"
+    vector = Slot("vector_u", rule(f"1 {last} -> vector_u: {last}"), trainable=False)
     attributes = {
         **inner.attributes,
         "spectral_normalization": {"power_iterations": layer.get("power_iterations", default=1)},

@@ -102,6 +102,7 @@ FUNCTIONS: dict[str, Callable[..., Array]] = {
     "bounded_relu": bounded_relu,
     "clip": lambda x, low, high: np.clip(x, low, high),
     "leaky_relu": lambda x, alpha: np.where(x >= 0, x, alpha * x),
+    "threshold": lambda x, threshold, default_value: np.where(x > threshold, x, float(default_value)),
     "thresholded_relu": lambda x, threshold: np.where(x > threshold, x, 0.0),
     "elu": elu,
     "selu": lambda x, alpha=1.6732632423543772, scale=1.0507009873554805: scale * elu(x, alpha),

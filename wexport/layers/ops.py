@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wexport import dtypes
 from wexport.features import Dim, Value, concat, cut, drop_axis, new_axis, reshape, transpose
 from wexport.layers import totals
 from wexport.layers.activation import unchanged
@@ -46,7 +48,8 @@ UNARY: dict[str, Callable[[Array], Array]] = {
     "sinh": np.sinh, "cosh": np.cosh, "arcsinh": np.arcsinh, "arccosh": np.arccosh, "arctanh": np.arctanh,
     "erf": np.vectorize(math.erf, otypes=[np.float64]),
     "erfc": np.vectorize(math.erfc, otypes=[np.float64]), "logical_not": np.logical_not, "isnan": np.isnan,
-    "zeros_like": np.zeros_like, "ones_like": np.ones_like,
+    "zeros_like": np.zeros_like, "ones_like": np.ones_like, "isfinite": np.isfinite, "isinf": np.isinf,
+    "exp2": np.exp2, "cbrt": np.cbrt, "trunc": np.trunc, "sinc": np.sinc, "deg2rad": np.deg2rad, "rad2deg": np.rad2deg,
 }  # fmt: skip
 COMPARE: dict[str, Callable[[Array, Array], Array]] = {
     "equal": np.equal, "not_equal": np.not_equal, "greater": np.greater, "greater_equal": np.greater_equal,
@@ -56,7 +59,7 @@ COMPARE: dict[str, Callable[[Array, Array], Array]] = {
 REDUCE: dict[str, Callable[..., Array]] = {
     "mean": np.mean, "sum": np.sum, "max": totals.largest, "min": totals.smallest, "prod": np.prod,
     "any": np.any, "all": np.all, "std": np.std, "var": np.var, "argmax": np.argmax, "argmin": np.argmin,
-    "count_nonzero": np.count_nonzero,
+    "count_nonzero": np.count_nonzero, "median": np.median,
     "sum_square": totals.sum_square, "l1": totals.l1, "l2": totals.l2, "log_sum": totals.log_sum,
     "log_sum_exp": totals.log_sum_exp,
 }  # fmt: skip
@@ -68,6 +71,7 @@ kind("slice", index=ANY)
 kind("split", axis=INT, sizes=ANY)
 kind("stack", axis=INT)
 kind("transpose", order=optional(INTS))
+kind("move_axes", source=INTS, target=INTS)
 kind("reshape_all", shape=INTS)
 kind("expand_dims", "squeeze", axis=optional(INTS))
 kind("cast", type=TEXT)
@@ -89,7 +93,13 @@ kind("l2_normalize", axis=INTS, epsilon=NUMBER)
 
 # -- shapes and features -----------------------------------------------------------------------------------------------
 
-flow("unary", "clip", "l2_normalize", "cumulative_sum")(unchanged)
+flow("clip", "l2_normalize", "cumulative_sum")(unchanged)
+
+
+@flow("unary")
+def _unary_flow(f: Flow) -> Mapping[str, Value]:
+    asks = f.attributes["function"] in {"isnan", "isfinite", "isinf", "logical_not"}
+    return {"y": replace(f.x, dtype="bool") if asks else f.x}
 
 
 @flow("cast")
@@ -164,6 +174,8 @@ def _reduce_flow(f: Flow) -> Mapping[str, Value]:
     dtype = {"any": "bool", "all": "bool", "argmax": "int64", "argmin": "int64"}.get(
         a["function"], x.dtype or "float32"
     )
+    if a["function"] in {"mean", "std", "var"} and not dtypes.is_float(dtype):
+        dtype = "float32"
     if not x.shape:
         return {"y": f.source(x.shape, dtype=dtype)}
     rank = len(x.shape)
@@ -174,7 +186,7 @@ def _reduce_flow(f: Flow) -> Mapping[str, Value]:
         return {"y": f.source(tuple(n for i, n in enumerate(x.shape) if i not in axes), dtype=dtype)}
     for axis in sorted(axes, reverse=True):  # features stay what they are, as in pooling over everything
         x = drop_axis(x, axis)
-    return {"y": x}
+    return {"y": replace(x, dtype=dtype)}
 
 
 @flow("transpose")
@@ -184,6 +196,18 @@ def _transpose_flow(f: Flow) -> Mapping[str, Value]:
         return {"y": x}
     order = f.attributes["order"] or reversed(range(x.rank))
     return {"y": transpose(x, [i % x.rank for i in order])}
+
+
+@flow("move_axes")
+def _move_flow(f: Flow) -> Mapping[str, Value]:
+    a, x = f.attributes, f.x
+    if not x.shape:
+        return {"y": x}
+    source, target = ([i % x.rank for i in a[k]] for k in ("source", "target"))
+    order = [i for i in range(x.rank) if i not in source]
+    for place, axis in sorted(zip(target, source, strict=True)):
+        order.insert(place, axis)
+    return {"y": transpose(x, order)}
 
 
 @flow("reshape_all")
@@ -398,6 +422,11 @@ def _compute_stack(step: Step) -> Array:
 @computes("transpose")
 def _compute_transpose(step: Step) -> Array:
     return np.transpose(step.x, step.attributes["order"])
+
+
+@computes("move_axes")
+def _compute_move(step: Step) -> Array:
+    return np.moveaxis(step.x, step.attributes["source"], step.attributes["target"])
 
 
 @computes("reshape_all")

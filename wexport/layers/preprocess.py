@@ -3,7 +3,7 @@
     StringLookup, IntegerLookup, TextVectorization: the vocabulary is an attribute, never a tensor; it stands in the
     config or in the archive's `vocabulary.txt`. A config that names a file instead is shown, the file not opened.
     Discretization: bins from the config; tf.keras keeps adapted ones as `summary` "row entry" (values, weights).
-    CategoryEncoding, Hashing, HashedCrossing, Resizing, CenterCrop, random augmentation (nothing when predicting),
+    CategoryEncoding, Hashing, HashedCrossing, random augmentation (nothing when predicting),
     STFTSpectrogram: real_kernel, imag_kernel "frame 1 frequency"; RandomFourierFeatures: kernel_scale, kernel, bias
 
 Sources: keras/src/layers/preprocessing (3.15.1, 2.15); keras/src/layers/kernelized.py (2.15).
@@ -19,14 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wexport.features import Dim, Value, resample
+from wexport.features import Dim, Value
 from wexport.layers.activation import unchanged
-from wexport.layers.conv import channel_axis, channels_last, restored
 from wexport.layers.keras import Keras, Slot, Stored, keras, plain, rule
 from wexport.layers.registry import (
     ANY,
     BOOL,
-    FORMAT,
     INT,
     NUMBER,
     TEXT,
@@ -37,7 +35,6 @@ from wexport.layers.registry import (
     kind,
     optional,
 )
-from wexport.layers.shape import linear
 from wexport.layers.step import Step, Terms
 from wexport.model import Json
 
@@ -62,8 +59,6 @@ kind(
 kind("discretization", boundaries=optional(ANY), bins=optional(INT), maybe={"truncates": BOOL}, **_ENCODED)
 kind("category_encoding", tokens=optional(INT), **_ENCODED)
 kind("hashing", bins=INT, mask_value=ANY, salt=ANY, crossed=BOOL, **_ENCODED)
-kind("resize", height=INT, width=INT, interpolation=TEXT, data_format=FORMAT, options=ANY)
-kind("center_crop", height=INT, width=INT, data_format=FORMAT)
 kind("spectrogram", config=ANY)
 kind("fourier_features", units=INT, scale=optional(NUMBER))
 
@@ -323,56 +318,6 @@ def _hashing_flow(f: Flow) -> Mapping[str, Value]:
 
 
 # -- images ------------------------------------------------------------------------------------------------------------
-
-
-@keras("Resizing")
-def _resize(layer: Keras) -> Stored:
-    options = {
-        k: plain(layer.get(k))
-        for k in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias", "fill_mode", "fill_value")
-        if layer.get(k)
-    }
-    options.pop("fill_mode", None)
-    attributes = {
-        "height": layer.integer("height"),
-        "width": layer.integer("width"),
-        "interpolation": str(layer.get("interpolation", default="bilinear")),
-        "data_format": layer.data_format,
-        "options": options,
-    }
-    return Stored("resize", attributes)
-
-
-@keras("CenterCrop")
-def _center(layer: Keras) -> Stored:
-    attributes = {"height": layer.integer("height"), "width": layer.integer("width"), "data_format": layer.data_format}
-    return Stored("center_crop", attributes)
-
-
-@flow("resize", "center_crop")
-def _image_flow(f: Flow) -> Mapping[str, Value]:
-    a = f.attributes
-    return {"y": resample(f.x, (a["height"], a["width"]), channel_axis(a)) if f.x.rank == 4 else f.source(None)}
-
-
-@computes("resize")
-def _compute_resize(step: Step) -> Array:
-    a, x = step.attributes, channels_last(step)
-    for axis, size in ((1, a["height"]), (2, a["width"])):
-        if a["interpolation"] == "nearest":
-            place = np.floor((np.arange(size) + 0.5) * x.shape[axis] / size).astype(int)
-            x = np.take(x, np.minimum(place, x.shape[axis] - 1), axis)
-        else:
-            x = linear(x, axis, size, "half_pixel")
-    return restored(step, x)
-
-
-@computes("center_crop")
-def _compute_center(step: Step) -> Array:
-    a, x = step.attributes, channels_last(step)
-    h, w = (x.shape[1] - a["height"]) // 2, (x.shape[2] - a["width"]) // 2
-    return restored(step, x[:, h : h + a["height"], w : w + a["width"]])
-
 
 kind("augmentation")
 _RANDOM = (

@@ -84,6 +84,7 @@ kind(
     **_CELL,
     **_SEQUENCE,
 )
+kind("cell_step", feature_axis=last_axis, cell=ANY)
 kind("stacked_rnn", feature_axis=last_axis, maybe=_WRAPPED, cells=ANY, state_order=ANY, **_SEQUENCE)
 
 
@@ -202,11 +203,22 @@ def _layer(layer: Keras) -> Stored:
     )  # fmt: skip
 
 
-@keras(*_CELLS)
-def _bare_cell(layer: Keras) -> Stored:
+def _inner_cell(layer: Keras) -> Stored | None:
+    """The cell of another layer; None if its class is not Keras' own."""
+    if layer.class_name not in _CELLS or not layer.known_class:
+        return None
     what = _CELLS[layer.class_name]
     attributes, slots = _cell(layer, what)
     return Stored(what, attributes, slots)
+
+
+@keras(*_CELLS)
+def _bare_cell(layer: Keras) -> Stored:
+    """A cell that is called itself: one step."""
+    what = _CELLS[layer.class_name]
+    attributes, slots = _cell(layer, what)
+    cell = {"kind": what, **attributes}
+    return Stored("cell_step", {"cell": cell}, slots, ("x", "initial_state*"), ("y", *STATES[what]))
 
 
 @keras("RNN")
@@ -215,8 +227,8 @@ def _rnn(layer: Keras) -> Stored:
     inner = layer.child(found)
     if inner.class_name == "StackedRNNCells" and inner.known_class:
         return _stacked(layer, inner)
-    cell = stored(inner)
-    if not cell.known or inner.class_name not in _CELLS:
+    cell = _inner_cell(inner)
+    if cell is None:
         return replace(unknown(layer), slots=())
     sequence = _sequence(layer)
     roles = ("y", *STATES[cell.kind]) if sequence["return_state"] else ("y",)
@@ -227,8 +239,8 @@ def _rnn(layer: Keras) -> Stored:
 
 def _stacked(layer: Keras, inner: Keras) -> Stored:
     children = [layer.child(c) for c in inner.need("cells")]
-    cells = [stored(c) for c in children]
-    if not all(c.known and k.class_name in _CELLS for c, k in zip(cells, children, strict=True)):
+    cells = [cell for c in children if (cell := _inner_cell(c)) is not None]
+    if len(cells) < len(children):
         return unknown(layer)
     slots: list[Slot] = []
     seen: dict[str, int] = {}
@@ -327,6 +339,13 @@ def _directed_flow(f: Flow, states: Sequence[str]) -> Mapping[str, Value]:
     sizes |= {"direction": 2 if a["direction"] == "bidirectional" else 1, "channel": a["units"]}
     axes = {"y": a["axes"]["y"], **dict.fromkeys(states, a["axes"]["state"])}
     return {role: f.source([sizes[word] for word in words], role, axes=words) for role, words in axes.items()}
+
+
+@flow("cell_step")
+def _step_flow(f: Flow) -> Mapping[str, Value]:
+    cell = f.attributes["cell"]
+    lead = (f.x.shape or (None,))[:-1]
+    return {role: f.source((*lead, cell["units"]), role, channel=-1) for role in ("y", *STATES[cell["kind"]])}
 
 
 @flow("stacked_rnn")
@@ -464,9 +483,16 @@ def _states(kind_of: str, i: str = "") -> dict[str, str]:
 @equations("lstm", "gru", "rnn")
 def _cell_equations(terms: Terms) -> list[str]:
     what = _what(terms.attributes)
-    if "return_sequences" not in terms.attributes:  # a cell alone, with no steps
-        return _LINES[what](terms, "x", "")
     return directed(terms, lambda t: Cells(_LINES[what](t, "x", ""), "h", list(_states(what).items())))
+
+
+@equations("cell_step")
+def _step_equations(terms: Terms) -> list[str]:
+    cell = {**terms.attributes["cell"], "reads": terms.attributes.get("reads")}
+    states = _states(cell["kind"]).items()
+    given = [f"{name}_prev = initial_state[{i}]" for i, (_, name) in enumerate(states)]
+    lines = _LINES[cell["kind"]](replace(terms, attributes=cell), "x", "")
+    return [*given, *lines, "y = h", *(f"{role} = {name}" for role, name in states)]
 
 
 @equations("stacked_rnn")
@@ -708,3 +734,11 @@ def _compute_stacked(step: Step) -> dict[str, Array]:
         return _as_stated(a, y), dict(zip(stack.order, last, strict=True))
 
     return both(step, one)
+
+
+@computes("cell_step")
+def _compute_step(step: Step) -> dict[str, Array]:
+    a = {**step.attributes["cell"], "reads": step.attributes.get("reads")}
+    given = step.args["initial_state"]
+    states = Cell(step, a)(step.x, list(given) if isinstance(given, tuple) else [given])
+    return {"y": states[0], **dict(zip(STATES[a["kind"]], states, strict=True))}

@@ -23,6 +23,7 @@ from wexport.layers.activation import unchanged
 from wexport.layers.conv import channel_axis, channels_last, restored, spatial
 from wexport.layers.keras import Keras, Stored, keras, plain
 from wexport.layers.registry import ANY, FORMAT, INT, INTS, NUMBER, TEXT, Flow, computes, equations, flow, kind
+from wexport.layers.resizing import resized
 from wexport.layers.step import Step, Terms
 from wexport.model import Json
 
@@ -215,24 +216,8 @@ def _compute_crop(step: Step) -> Array:
 def _compute_upsample(step: Step) -> Array:
     a, x = step.attributes, channels_last(step)
     for axis, factor in enumerate(a["factors"], 1):
-        if a["interpolation"] == "nearest":
-            x = np.repeat(x, factor, axis=axis)
-        else:
-            x = linear(x, axis, x.shape[axis] * factor, a["coordinates"])
+        x = resized(x, axis, x.shape[axis] * factor, a["interpolation"], a["coordinates"])
     return restored(step, x)
-
-
-def linear(x: Array, axis: int, size: int, coordinates: str) -> Array:
-    """Linear interpolation of an axis to another length."""
-    n = x.shape[axis]
-    place = np.arange(size) * n / size
-    if coordinates == "half_pixel":
-        place = (np.arange(size) + 0.5) * n / size - 0.5
-    place = np.clip(place, 0, n - 1)
-    low = np.floor(place).astype(int)
-    high = np.minimum(low + 1, n - 1)
-    weight = (place - low).reshape((-1,) + (1,) * (x.ndim - axis - 1))
-    return np.take(x, low, axis) * (1 - weight) + np.take(x, high, axis) * weight
 
 
 # -- masking and rescaling ---------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wexport.errors import LayoutError, SourceError
-from wexport.layers.keras import Era, Keras, Stored, Tensor, stored
+from wexport.layers.keras import Era, Keras, Stored, Tensor, plain, stored
 from wexport.layers.keras_ops import operation
 from wexport.model import Arg, Call, Const, Out, Port
 from wexport.names import unique
@@ -205,6 +205,8 @@ def _resolved(found: Any, values: Mapping[Ref, str]) -> Any:
     if isinstance(found, Ref):
         return Tensor(values[found])
     if isinstance(found, Mapping):
+        if found.get("class_name") in {"__numpy__", "__tensor__"}:
+            return plain(found)
         return {k: _resolved(v, values) for k, v in found.items()}
     if isinstance(found, list | tuple):
         return [_resolved(v, values) for v in found]
@@ -214,8 +216,10 @@ def _resolved(found: Any, values: Mapping[Ref, str]) -> Any:
 # -- arguments ---------------------------------------------------------------------------------------------------------
 
 _KEYWORDS = {
-    "initial_state": "initial_state", "query": "query", "value": "value", "key": "key", "query_mask": "query_mask",
+    "initial_state": "initial_state", "states": "initial_state",
+    "query": "query", "value": "value", "key": "key", "query_mask": "query_mask",
     "value_mask": "value_mask", "key_mask": "key_mask", "attention_mask": "mask", "use_causal_mask": "causal",
+    "return_attention_scores": "returns_scores",
     "mask": "mask", "count_weights": "count_weights", "reverse": "reverse", "inputs": "x", "sequences": "x", "x": "x",
 }  # fmt: skip
 
@@ -239,7 +243,13 @@ def bind_call(stored: Stored, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
         role = _KEYWORDS.get(key)
         if role is not None and item is not None and item is not False and role not in named:
             named[role] = item
+    if isinstance(states := named.get("initial_state"), list):
+        named["initial_state"] = _flat(states)  # those of several cells are a list for each
     return {role: _arg(a) for role, a in named.items()}
+
+
+def _flat(items: Sequence[Any]) -> list[Any]:
+    return [i for item in items for i in (_flat(item) if isinstance(item, list) else [item])]
 
 
 def _arg(found: Any) -> Arg:

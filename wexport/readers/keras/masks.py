@@ -38,7 +38,8 @@ def pass_masks(
         given.pop("mask", None)
     elif stored.mask == "query":
         _attention_masks(masks, layer, given)
-        mask = masks.get(first) if isinstance(first, str) else None
+        query = given.get("query_mask")
+        mask = query if isinstance(query, str) else masks.get(first) if isinstance(first, str) else None
     elif stored.mask == "merge":
         return _merged(masks, stored, name, given, outs, found)
     elif stored.takes_mask and mask is not None and not _is_left_alone(layer, stored, given):
@@ -59,6 +60,13 @@ def _is_left_alone(layer: Keras, stored: Stored, args: Mapping[str, Arg]) -> boo
 def _attention_masks(masks: Masks, layer: Keras, args: dict[str, Arg]) -> None:
     if layer.class_name == "MultiHeadAttention" and layer.era.major < 3 and not layer.era.since(2, 10):
         return  # did not look at masks before
+    if isinstance(stated := args.get("mask"), tuple):  # one list for the query and the value (Attention)
+        args.pop("mask")
+        given = zip(("query_mask", "value_mask"), stated, strict=False)
+        args |= {role: m for role, m in given if m is not None}
+        return
+    if layer.class_name == "MultiHeadAttention" and layer.era.since(3, 8):
+        args.pop("query_mask", None)  # only the query's own counts
     for role in ("query", "value", "key"):
         value = args.get(role)
         if isinstance(value, str) and masks.get(value) is not None and f"{role}_mask" not in args:
