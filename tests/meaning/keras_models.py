@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from checked_equations import checked
 from rebuild import rebuilt
+from went_back import same_file
 
 import wexport
 from wexport import dtypes
@@ -143,6 +145,7 @@ def compare(model: Any, inputs: Sequence[Array], place: Path, endings: Sequence[
         wexport.export(path, out, architecture=architecture)
         with wexport.open(out) as bundle:
             covered(bundle, weights, ending)
+            same_file(out, path, architecture)
             facts = json.dumps([bundle.manifest[k] for k in ("calls", "layers", "tensors", "aliases")], sort_keys=True)
             if facts in seen:
                 continue  # the very same bundle as of another format
@@ -155,7 +158,8 @@ def same(bundle: wexport.Bundle, inputs: Sequence[Array], wanted: Sequence[Array
     """What the bundle computes is what Keras predicted."""
     manifest = bundle.manifest
     named = dict(zip(manifest["inputs"], inputs, strict=True))
-    values = evaluate(manifest, lambda name: bundle[name], named)
+    with checked():
+        values = evaluate(manifest, lambda name: bundle[name], named)
     found = [np.asarray(values[o["value"]]) for o in manifest["outputs"].values()]
     assert [f.shape for f in found] == [w.shape for w in wanted], ending
     types = {out["dtype"] for call in manifest["calls"] for out in call["out"]}

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from keras_models import SINCE, WRITERS, In, compare, keras, shake, unrandom
+from keras_models import SINCE, WRITERS, In, compare, covered, keras, same, shake, unrandom
 from keras_operations import QUANTIZED, REFUSED
 from keras_rows import ROWS
 from keras_topologies import random_model
+from went_back import edited_file
 
 import wexport
 from wexport.errors import UsageError
@@ -96,4 +97,16 @@ def test_graphs(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     shake(model, rng)
     with tempfile.TemporaryDirectory() as place:
-        compare(model, [s.values(rng) for s in specs], Path(place))
+        inputs = [s.values(rng) for s in specs]
+        compare(model, inputs, Path(place))
+        loaded(Path(place), inputs)
+
+
+def loaded(place: Path, inputs: list[Any]) -> None:
+    """Keras finds edited tensors in the file that they were put into, and predicts what the bundle computes of them."""
+    with edited_file(place / "bundle.keras", place / "model.keras") as (bundle, new):
+        model = keras.saving.load_model(new, compile=False)
+        weights = [np.asarray(w) for w in model.get_weights()]
+        covered(bundle, weights, ".keras")
+        wanted = keras.tree.flatten(model.predict(inputs if len(inputs) > 1 else inputs[0], verbose=0))
+        same(bundle, inputs, wanted, "edited .keras")

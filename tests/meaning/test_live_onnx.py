@@ -24,6 +24,7 @@ from onnx import numpy_helper
 from onnx_files import Array, assert_close, computed, exported, runtime
 from onnx_models import FAMILIES, OPSETS, SINCE, Builder
 from rebuild import rebuilt
+from went_back import edited_file, same_file
 
 import wexport
 from wexport.evaluate import unsupported
@@ -40,6 +41,17 @@ def check(b: Builder) -> None:
         assert not unsupported(bundle.manifest)
         assert_close(computed(bundle, list(b.inputs.values())), wanted)
         assert_whole(bundle, b.weights)
+        assert_back(bundle.path, Path(place) / "model.onnx")
+
+
+def assert_back(bundle: Path, source: Path) -> None:
+    """What the bundle holds goes back into the file, edited or not, as ONNX' own package reads it."""
+    same_file(bundle, source)
+    with edited_file(bundle, source) as (edited, new):
+        for tensor in onnx.load(new).graph.initializer:
+            if "layout" in edited.manifest["weights"].get(tensor.name, ()):
+                found = onnx.numpy_helper.to_array(tensor)
+                assert found.tobytes() == rebuilt(edited, tensor.name).tobytes(), tensor.name
 
 
 def well_conditioned(proto: onnx.ModelProto, b: Builder, wanted: list[Any]) -> bool:

@@ -30,6 +30,7 @@ from wexport.layout import Rule
 from wexport.model import Json
 
 Array = NDArray[Any]
+_LOGITS = "q @ k.T / sqrt(key_dim)"
 
 # `all_masked`: what weights a query has that may see nothing; "uniform" if not stated, "zero", or "zero_with_scores":
 # zero where the call also returns the weights or x has further axes
@@ -171,15 +172,25 @@ def _multi_head_equations(terms: Terms) -> list[str]:
     if a["kv_heads"] != a["heads"]:
         times = a["heads"] // a["kv_heads"]
         lines += [f"k = repeat(k, {times}, over=kv_head)", f"v = repeat(v, {times}, over=kv_head)"]
-    score = "q @ k.T / sqrt(key_dim)"
     masks = [m for m in (*_MASKS, "causal") if m in terms.args]
-    if masks or a.get("window") is not None:
-        score = f"where(seen({', '.join(masks)}), {score}, -1e9)"
+    scores = _scores_lines(terms, masks) if masks or a.get("window") is not None else [f"scores = softmax({_LOGITS})"]
     gate = " * g" if a["gate"] else ""
     return [
         *lines,
-        f"scores = softmax({score})",
+        *scores,
         f"y = {_projected_term(terms, 'output', f'(scores @ v{gate})', (-2, -1))}",
+    ]
+
+
+def _scores_lines(terms: Terms, masks: list[str]) -> list[str]:
+    seen, how = f"seen({', '.join(masks)})", terms.attributes.get("all_masked")
+    if how is None:
+        return [f"scores = softmax(where({seen}, {_LOGITS}, -1e9))"]
+    zeroed = how == "zero" or "returns_scores" in terms.args
+    return [
+        f"m = {seen}",
+        f"w = softmax(where(m, {_LOGITS}, -1e9))",
+        "scores = where(m, w, 0)" if zeroed else "scores = where(m, w, 0) if rank(query) > 3 else w",
     ]
 
 

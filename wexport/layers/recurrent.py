@@ -490,7 +490,8 @@ def _cell_equations(terms: Terms) -> list[str]:
 def _step_equations(terms: Terms) -> list[str]:
     cell = {**terms.attributes["cell"], "reads": terms.attributes.get("reads")}
     states = _states(cell["kind"]).items()
-    given = [f"{name}_prev = initial_state[{i}]" for i, (_, name) in enumerate(states)]
+    several = len(states) > 1
+    given = [f"{name}_prev = initial_state{[i] if several else ''}" for i, (_, name) in enumerate(states)]
     lines = _LINES[cell["kind"]](replace(terms, attributes=cell), "x", "")
     return [*given, *lines, "y = h", *(f"{role} = {name}" for role, name in states)]
 

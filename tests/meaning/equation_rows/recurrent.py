@@ -68,6 +68,10 @@ def _recurrent() -> Iterator[Row]:
         yield Row(kind, {**a, **how}, sides, {"x": np.swapaxes(X, 0, 1)}, note="both-time-major")
         how = steps(**both("concat", go_backwards=True, backward={}))
         yield Row(kind, {**a, **how}, sides, {"x": X}, note="both-from-the-last")
+        given = states if len(states) > 1 else states[0]
+        yield Row(
+            "cell_step", {"cell": {"kind": kind, **a}}, tensors, {"x": X[:, 0], "initial_state": given}, note=kind
+        )
         yield Row(kind, {**a, "clip": 1.5, **steps()}, cell(kind, "", 3, 4, "recurrent_bias"), {"x": X}, note="clip")
     peepholes = cell("lstm", "", 3, 4, "peephole")
     lstm = cell_attributes("lstm", output_activation={"name": "relu"})

@@ -162,8 +162,9 @@ class _Reader:
 
     def _ifexp(self, node: ast.IfExp) -> Any:
         name = node.test
-        assert isinstance(name, ast.Name)  # an argument that is true, or false, or missing
-        return self.read(node.body if bool(self.call.args.get(name.id)) else node.orelse)
+        if isinstance(name, ast.Name):  # an argument that is true, or false, or missing
+            return self.read(node.body if bool(self.call.args.get(name.id)) else node.orelse)
+        return self.read(node.body if self.read(name).data else node.orelse)
 
     def _attribute(self, node: ast.Attribute) -> Any:
         found = self.read(node.value)

@@ -103,6 +103,10 @@ def _dim(call: Call, x: Value) -> Value:
     return value(x.data.shape[-1])
 
 
+def _rank(call: Call, x: Value) -> Value:
+    return value(x.ndim)
+
+
 # -- functions that know their arguments by name -----------------------------------------------------------------------
 
 
@@ -182,6 +186,6 @@ def _begins(call: Call, given: dict[str, Any]) -> Value:
 
 FUNCTIONS: dict[str, Any] = {
     "heads": _heads, "split": _split, "join": _join, "parts": _parts, "pairs": _pairs, "turned": _turned,
-    "places": _positions, "cached": _cached, "length": _length, "dim": _dim,
+    "places": _positions, "cached": _cached, "length": _length, "dim": _dim, "rank": _rank,
 }  # fmt: skip
 BY_NAME: dict[str, Any] = {"seen": _seen, "hidden": _hidden, "begins": _begins}

@@ -256,7 +256,18 @@ def _mod(call: Call, a: Value, b: Value) -> Value:
     return elementwise(call, np.fmod if call.entry.get("truncate") else np.mod, a, b)
 
 
+def _lettered(call: Call, equation: str, x: Value, kernel: Value) -> Value:
+    """A matrix of all inputs and all outputs, its elements in order as the equation's letters have them."""
+    (left, own), right = equation.partition("->")[0].split(","), equation.partition("->")[2]
+    lengths = dict(zip(reversed(left.replace("...", "")), reversed(x.data.shape), strict=False))
+    lengths |= {c: n for c, n in zip(reversed(right), reversed(call.entry["output_shape"]), strict=False) if n}
+    names = tuple((f"out_{c}",) if c in right else (f"in_{c}",) for c in own)
+    return Value(kernel.data.reshape([lengths[c] for c in own]), names, True)
+
+
 def _einsum(call: Call, equation: str, *operands: Value) -> Value:
+    if len(operands) == 2 and operands[1].names == (("in",), ("out",)):
+        operands = (operands[0], _lettered(call, equation, *operands))
     data = np.einsum(equation, *(o.data for o in operands))
     letters = equation.partition("->")[2].replace("...", "")
     if len(operands) != 2 or not operands[1].tensor or not letters:
