@@ -50,8 +50,18 @@ def _attention() -> Iterator[Row]:
     same = {"query": q, "value": q, "key": f(2, 3, 5)}
     yield Row("multi_head_attention", a, _heads(4, False), {**same, "causal": True}, note="causal")
     yield Row("multi_head_attention", {**a, "window": 2, "value_dim": 2}, _heads(4, False, 2), same, note="window")
+    none = np.asarray([[True, True, True], [False, False, False]])  # what all queries of the second may see
+    for how in ("zero", "zero_with_scores"):
+        for scores in ({}, {"returns_scores": True}):
+            args = {**same, "key_mask": none, **scores}
+            yield Row(
+                "multi_head_attention", {**a, "all_masked": how}, _heads(4, False), args, note=f"{how}-{len(args)}"
+            )
+    x = f(2, 3, 4, 5)
+    args = {"query": x, "value": x, "mask": np.asarray([[[True]], [[False]]])}
+    other = {**a, "all_masked": "zero_with_scores", "attention_axes": [1, 2]}
+    yield Row("multi_head_attention", other, _heads(4, False), args, note="zero-of-four-axes")
     for axes in ([1], [2], [1, 2]):
-        x = f(2, 3, 4, 5)
         yield Row(
             "multi_head_attention",
             {**a, "attention_axes": axes},
