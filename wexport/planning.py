@@ -384,7 +384,7 @@ def _ordered(tensors: Sequence[Tensor], layers: Sequence[Layer]) -> list[Tensor]
 def _equations(
     layers: Mapping[str, Layer], tensors: Sequence[Tensor], aliases: Sequence[Alias], model: Model
 ) -> dict[str, tuple[str, ...]]:
-    names: dict[str, set[str]] = {}
+    names: dict[str, set[str]] = {name: set() for name, layer in layers.items() if "computed" in layer.attributes}
     for layer_name, full in [(t.layer, t.name) for t in tensors] + [(a.layer, a.name) for a in aliases]:
         if layer_name is not None:
             names.setdefault(layer_name, set()).add(full[len(layer_name) + 1 :])

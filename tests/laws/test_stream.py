@@ -76,7 +76,7 @@ def test_gathering_is_taking(chain: tuple[View, Any]) -> None:
     view, array = chain
     if view.of is None:
         source, numbers, _ = stored(int(array.max()) + 1)
-        spaces = [stream._Space(numbers.dtype) for _ in range(2)]
+        spaces = [stream.Space(numbers.dtype) for _ in range(2)]
         np.testing.assert_array_equal(stream.gather(source, view, *spaces), view.take(numbers).reshape(-1))
 
 

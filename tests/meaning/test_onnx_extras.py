@@ -250,6 +250,8 @@ FOUND: dict[str, tuple[onnx.ModelProto, dict[str, Array]]] = {
         plain("ConvTranspose", LINE, KERNEL, "x w", strides=[3], output_shape=[10]), LINE),
     "a size that is smaller, more cut off in front": (
         plain("ConvTranspose", LINE, KERNEL, "x w", strides=[2], output_shape=[5], auto_pad="SAME_LOWER"), LINE),
+    "a size of a whole that has more behind": (
+        plain("ConvTranspose", LINE, KERNEL, "x w", strides=[2], output_padding=[1], output_shape=[4]), LINE),
     "the same length": (plain("ConvTranspose", LINE, KERNEL, "x w", strides=[1], auto_pad="SAME_UPPER"), LINE),
     "slopes of a batch": (plain("PRelu", {"x": f(2, 1)}, {"s": f(2, 1, seed=1)}, "x s"), {"x": f(2, 1)}),
     "slopes of channels": (plain("PRelu", {"x": f(2, 3, 4)}, {"s": f(3, 1, seed=1)}, "x s"), {"x": f(2, 3, 4)}),

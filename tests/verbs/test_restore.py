@@ -119,8 +119,8 @@ def test_edited_tensors_come_back(model: Case, exported: Exported, tmp_path: Pat
     wanted = edit(bundle)
     new = tmp_path / "new" / model.path.name
     found = wexport.restore(bundle, new, into=model.path, architecture=model.architecture)
-    with exported(model) as before:
-        changed = [name for name, data in wanted.items() if data != before.raw(name).tobytes()]
+    before = exported(model)
+    changed = [name for name, data in wanted.items() if data != before.raw(name).tobytes()]
     assert sorted(found.edited) == sorted(changed)
     again = tensors(new, model.architecture, tmp_path / "again")
     assert again == wanted

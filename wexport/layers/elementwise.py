@@ -62,7 +62,8 @@ def _compute_clip(step: Step) -> Array:
 
 @equations("bias_gelu")
 def _bias_gelu_equations(terms: Terms) -> list[str]:
-    return [f"y = gelu(x{terms.plus('bias')}, approximate=False)"]
+    approximate = bool(terms.attributes.get("approximate"))
+    return [f"y = gelu(x{terms.plus('bias')}, approximate={approximate})"]
 
 
 @computes("bias_gelu")

@@ -239,7 +239,8 @@ def transposed_conv(
 ) -> Array:
     """The gradient of a convolution: x `[batch, *spatial, in]`, kernel `[*offset, in, out]`.
 
-    `lengths` are the output's, where a model states them.
+    `lengths` are the output's, where a model states them; what is cut then counts `output_padding` in (ONNX'
+    Operators.md, ConvTranspose: total_padding).
     """
     rank = kernel.ndim - 2
     spatial = x.shape[1:-1]
@@ -256,7 +257,8 @@ def transposed_conv(
             spatial[axis], kernel.shape[axis], strides[axis], padding if isinstance(padding, str) else padding[axis],
             None if output_padding is None else output_padding[axis], dilation[axis],
         )  # fmt: skip
-        cut = max(full[axis] - want, 0)
+        extra = output_padding[axis] if lengths and output_padding else 0
+        cut = max(full[axis] + extra - want, 0)
         before = {"same": cut // 2, "same_lower": cut - cut // 2}.get(padding, 0) if isinstance(padding, str) else (
             padding[axis][0]
         )  # fmt: skip

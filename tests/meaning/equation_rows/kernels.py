@@ -105,9 +105,9 @@ def _windows() -> Iterator[Row]:
             yield Row("depthwise_conv", {**a, "multiplier": 3}, own, {"x": x}, note=note)
             own = {"depthwise": own["kernel"], "pointwise": ("in multiplier out", f(4, 3, 5)), "bias": ("out", f(5))}
             yield Row("separable_conv", {**a, "multiplier": 3}, own, {"x": x}, note=note)
-            if padding == "same_lower":
-                continue
-            for strides, more, size in (([2, 1], None, None), ([2, 3], [1, 0], None), ([2, 2], None, [9, 12])):
+            sizes = (([2, 2], None, [9, 12]), ([2, 2], [1, 0], [9, 12]))
+            plain = (([2, 1], None, None), ([2, 3], [1, 0], None)) if padding != "same_lower" else ()
+            for strides, more, size in (*plain, *sizes):
                 b = {
                     **a,
                     "strides": strides,

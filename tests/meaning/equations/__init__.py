@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from equations import attention, classic, functions, recurrence, rounding, windows
+from equations.parts import part
 from equations.recurrence import Block, after, run
 from equations.values import Array, Call, Value, elementwise, matmul, tensor, transposed, value
 
@@ -141,6 +142,8 @@ class _Reader:
             return call.tensors[short]
         if node.id in call.found:
             return call.found[node.id]
+        if node.id in call.parts:
+            return part(call, node.id, ())
         if node.id in call.args:
             return _argument(call.args[node.id], node.id, call)
         found = call.entry[node.id]
@@ -174,6 +177,9 @@ class _Reader:
         return slice(*(None if n is None else self.read(n) for n in (node.lower, node.upper, node.step)))
 
     def _subscript(self, node: ast.Subscript) -> Any:
+        if isinstance(node.value, ast.Name) and node.value.id in self.call.parts:
+            labels = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+            return part(self.call, node.value.id, tuple(map(ast.unparse, labels)))
         base, source = self.read(node.value), self._quoted(node.slice)
         if source is not None and self._quoted(node.value) is None:
             return _view(self.call, base, source)

@@ -67,6 +67,12 @@ class Call:
         return found
 
     @property
+    def parts(self) -> Mapping[str, Any]:
+        """Arguments that stand for several tensors, and how they are laid out."""
+        found: Mapping[str, Any] = self.entry.get("computed") or {}
+        return found
+
+    @property
     def channels(self) -> int:
         """The axis of features."""
         return 1 if self.inner.get("data_format") == "channels_first" else -1

@@ -135,7 +135,8 @@ def _cut(a: Mapping[str, Any], i: int, n: int, k: int, full: int) -> tuple[int, 
     if a["output_size"]:
         length = a["output_size"][i]
     if isinstance(padding, str):
-        low = max(full - length, 0) // 2 if padding == "same" else 0
+        cut = max(full + (more or 0 if a["output_size"] else 0) - length, 0)
+        low = {"same": cut // 2, "same_lower": (cut + 1) // 2}.get(padding, 0)
     return low, length
 
 
