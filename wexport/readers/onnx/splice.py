@@ -13,7 +13,7 @@ from wexport.readers.onnx.skeleton import NESTING
 from wexport.readers.onnx.wire import BYTES, Field, Wire, varint
 from wexport.storage import Bytes, Storage
 
-_BLOCK = 1 << 20
+_BLOCK = 8 << 20  # long enough that what is collected from a transposed tensor is read in long rows
 
 
 class Data(Protocol):
