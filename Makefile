@@ -53,6 +53,7 @@ schema: $(VENV)/demo
 
 bench: $(VENV)/test
 	$(BIN)/python benchmarks/export.py
+	$(BIN)/python benchmarks/restore.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist
