@@ -8,6 +8,7 @@ from wexport.layers import (  # noqa: F401
     conv_lstm,
     dense,
     embedding,
+    hashing,
     keras_ops,
     local,
     merge,

@@ -3,7 +3,7 @@
     StringLookup, IntegerLookup, TextVectorization: the vocabulary is an attribute, never a tensor; it stands in the
     config or in the archive's `vocabulary.txt`. A config that names a file instead is shown, the file not opened.
     Discretization: bins from the config; tf.keras keeps adapted ones as `summary` "row entry" (values, weights).
-    CategoryEncoding, Hashing, HashedCrossing, random augmentation (nothing when predicting),
+    CategoryEncoding, random augmentation (nothing when predicting),
     STFTSpectrogram: real_kernel, imag_kernel "frame 1 frequency"; RandomFourierFeatures: kernel_scale, kernel, bias
 
 Sources: keras/src/layers/preprocessing (3.15.1, 2.15); keras/src/layers/kernelized.py (2.15).
@@ -58,7 +58,6 @@ kind(
 )  # fmt: skip
 kind("discretization", boundaries=optional(ANY), bins=optional(INT), maybe={"truncates": BOOL}, **_ENCODED)
 kind("category_encoding", tokens=optional(INT), **_ENCODED)
-kind("hashing", bins=INT, mask_value=ANY, salt=ANY, crossed=BOOL, **_ENCODED)
 kind("spectrogram", config=ANY)
 kind("fourier_features", units=INT, scale=optional(NUMBER))
 
@@ -126,7 +125,8 @@ def _text(layer: Keras) -> Stored:
     return Stored("text_vectorization", attributes, slots, ghosts=_ghosts(layer))
 
 
-def _encoded(f: Flow, depth: Dim, rank_kept: bool = False) -> Mapping[str, Value]:
+def encoded(f: Flow, depth: Dim) -> Mapping[str, Value]:
+    """What `encode` makes of x: whole numbers, or vectors of this size."""
     mode = f.attributes["output_mode"]
     shape = f.x.shape
     if shape is None:
@@ -142,7 +142,7 @@ def _encoded(f: Flow, depth: Dim, rank_kept: bool = False) -> Mapping[str, Value
 def _lookup_flow(f: Flow) -> Mapping[str, Value]:
     if f.attributes["invert"]:
         return {"y": f.source(f.x.shape, dtype="string")}
-    return _encoded(f, f.attributes["depth"])
+    return encoded(f, f.attributes["depth"])
 
 
 @flow("text_vectorization")
@@ -233,7 +233,7 @@ def _ngrams(words: Sequence[str], ngrams: Json) -> list[str]:
     return [" ".join(words[i : i + n]) for n in sizes for i in range(len(words) - n + 1)]
 
 
-# -- bins, categories, hashes ------------------------------------------------------------------------------------------
+# -- bins, categories --------------------------------------------------------------------------------------------------
 
 
 @keras("Discretization")
@@ -253,7 +253,7 @@ def _discretization(layer: Keras) -> Stored:
 @flow("discretization")
 def _discretization_flow(f: Flow) -> Mapping[str, Value]:
     a = f.attributes
-    return _encoded(f, len(a["boundaries"]) + 1 if a["boundaries"] is not None else a["bins"])
+    return encoded(f, len(a["boundaries"]) + 1 if a["boundaries"] is not None else a["bins"])
 
 
 @equations("discretization")
@@ -291,30 +291,12 @@ def _category(layer: Keras) -> Stored:
 
 @flow("category_encoding")
 def _category_flow(f: Flow) -> Mapping[str, Value]:
-    return _encoded(f, f.attributes["tokens"])
+    return encoded(f, f.attributes["tokens"])
 
 
 @computes("category_encoding")
 def _compute_category(step: Step) -> Array:
     return encode(step.x, step.attributes["output_mode"], step.attributes["tokens"], step.args.get("count_weights"))
-
-
-@keras("Hashing", "HashedCrossing")
-def _hashing(layer: Keras) -> Stored:
-    crossed = layer.class_name == "HashedCrossing"
-    attributes = {
-        "bins": layer.integer("num_bins"),
-        "mask_value": layer.get("mask_value"),
-        "salt": plain(layer.get("salt")),
-        "crossed": crossed,
-        "output_mode": str(layer.get("output_mode", default="int")),
-    }
-    return Stored("hashing", attributes, call=("x*",) if crossed else ("x",))
-
-
-@flow("hashing")
-def _hashing_flow(f: Flow) -> Mapping[str, Value]:
-    return _encoded(f, f.attributes["bins"])
 
 
 # -- images ------------------------------------------------------------------------------------------------------------
