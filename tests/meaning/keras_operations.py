@@ -1,6 +1,6 @@
 """Rows for `keras.ops` between layers, and for layers of preprocessing.
 
-Left out: lookups and hashing, which Keras computes with TensorFlow alone; spectrograms, which have no evaluator.
+Left out: lookups and hashing, which Keras computes with TensorFlow alone.
 """
 
 from __future__ import annotations
@@ -205,3 +205,14 @@ if hasattr(L, "ReversibleEmbedding"):
             lambda tied=tied: reversed_by(L.ReversibleEmbedding(7, 3, tie_weights=tied)),
             In((5,), below=7),
         )
+
+_SIGNAL = {
+    "frame_length": [8, 6], "frame_step": [None, 3, 8], "fft_length": [None, 16], "padding": ["valid", "same"],
+    "window": ["hann", "hamming"], "scaling": [None, "density", "spectrum"], "expand_dims": BOTH,
+    "data_format": FORMATS, "periodic": BOTH,
+}  # fmt: skip
+row("STFTSpectrogram", (21, 2), mode=["log", "magnitude", "psd", "real", "imag", "stft", "angle"], **_SIGNAL)
+row("MelSpectrogram", (40,), fft_length=[16], sequence_stride=[4, 7], sequence_length=[None, 12],
+    window=["hann", "hamming", None], sampling_rate=[8000], num_mel_bins=[5, 3], min_freq=[20.0, 300.0],
+    max_freq=[None, 3000.0], power_to_db=BOTH, mag_exp=[1.0, 2.0], top_db=[80.0, 5.0], min_power=[1e-10, 1e-3],
+    ref_power=[1.0, 2.0])  # fmt: skip

@@ -28,7 +28,6 @@ ROWS = rows()
 NO_EQUATIONS = {
     "unknown": "nothing is known of what it computes",
     "scan": "its body's calls, in the manifest, are what it computes",
-    "spectrogram": "no evaluator has it",
 }
 
 

@@ -19,6 +19,7 @@ from wexport.layers import (  # noqa: F401
     recurrent,
     resizing,
     shape,
+    spectrogram,
     unknown,
     wrappers,
 )

@@ -4,7 +4,7 @@
     config or in the archive's `vocabulary.txt`. A config that names a file instead is shown, the file not opened.
     Discretization: bins from the config; tf.keras keeps adapted ones as `summary` "row entry" (values, weights).
     CategoryEncoding, random augmentation (nothing when predicting),
-    STFTSpectrogram: real_kernel, imag_kernel "frame 1 frequency"; RandomFourierFeatures: kernel_scale, kernel, bias
+    RandomFourierFeatures: kernel_scale, kernel, bias
 
 Sources: keras/src/layers/preprocessing (3.15.1, 2.15); keras/src/layers/kernelized.py (2.15).
 """
@@ -58,7 +58,6 @@ kind(
 )  # fmt: skip
 kind("discretization", boundaries=optional(ANY), bins=optional(INT), maybe={"truncates": BOOL}, **_ENCODED)
 kind("category_encoding", tokens=optional(INT), **_ENCODED)
-kind("spectrogram", config=ANY)
 kind("fourier_features", units=INT, scale=optional(NUMBER))
 
 
@@ -325,28 +324,6 @@ def _compute_augmentation(step: Step) -> Array:
 
 
 # -- fixed and random features -----------------------------------------------------------------------------------------
-
-
-@keras("STFTSpectrogram")
-def _spectrogram(layer: Keras) -> Stored:
-    mode = layer.get("mode", default="log")
-    parts = [p for p in ("real", "imag") if mode != {"real": "imag", "imag": "real"}[p]]
-    slots = tuple(
-        Slot(f"{p}_kernel", rule(f"frame 1 frequency -> {p}_kernel: frame frequency"), trainable=False) for p in parts
-    )
-    config = {k: plain(v) for k, v in layer.config.items() if k not in {"name", "dtype", "trainable"}}
-    return Stored("spectrogram", {"config": config}, slots)
-
-
-@keras("MelSpectrogram")
-def _mel(layer: Keras) -> Stored:
-    config = {k: plain(v) for k, v in layer.config.items() if k not in {"name", "dtype", "trainable"}}
-    return Stored("spectrogram", {"config": config})
-
-
-@flow("spectrogram")
-def _spectrogram_flow(f: Flow) -> Mapping[str, Value]:
-    return {"y": f.source(None)}
 
 
 @keras("RandomFourierFeatures")

@@ -201,6 +201,17 @@ def _forest() -> Iterator[Row]:
         )
 
 
+def _spectrograms() -> Iterator[Row]:
+    kernels = {f"{p}_kernel": ("frame frequency", f(4, 5)) for p in ("real", "imag")}
+    how = {"frame_length": 4, "frame_step": 3, "padding": "same", "expand_dims": False, "data_format": "channels_last"}
+    for mode in ("stft", "log", "magnitude", "psd", "real", "imag", "angle"):
+        own = {name: k for name, k in kernels.items() if mode not in {"real", "imag"} or name.startswith(mode)}
+        yield Row("spectrogram", {"config": {**how, "mode": mode}}, own, {"x": f(2, 11, 2)}, note=mode)
+    for more in ({"expand_dims": True}, {"data_format": "channels_first"}, {"padding": "valid", "frame_step": None}):
+        x = f(2, 2, 11) if "data_format" in more else f(2, 11, 2)
+        yield Row("spectrogram", {"config": {**how, "mode": "psd", **more}}, kernels, {"x": x}, note=str(more))
+
+
 def rows() -> Iterator[Row]:
-    for part in (_elementwise, _norms, _features, _forest):
+    for part in (_elementwise, _norms, _features, _forest, _spectrograms):
         yield from part()

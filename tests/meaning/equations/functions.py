@@ -53,10 +53,10 @@ def _clip(x: Array, *bounds: Any, low: Any = None, high: Any = None) -> Array:
 
 
 _ELEMENTS: dict[str, Any] = {
-    "abs": np.abs, "exp": np.exp, "sqrt": np.sqrt, "cos": np.cos, "tanh": np.tanh, "trunc": np.trunc,
+    "abs": np.abs, "exp": np.exp, "sqrt": np.sqrt, "log": np.log, "cos": np.cos, "tanh": np.tanh, "trunc": np.trunc,
     "maximum": lambda *v: reduce(np.maximum, v), "minimum": lambda *v: reduce(np.minimum, v),
     "where": np.where, "logical_and": np.logical_and,
-    "logical_or": np.logical_or, "logical_xor": np.logical_xor, "not_equal": np.not_equal,
+    "logical_or": np.logical_or, "logical_xor": np.logical_xor, "arctan2": np.arctan2, "not_equal": np.not_equal,
     "floor_divide": np.floor_divide,
     "relu": lambda x: np.maximum(x, 0), "bounded_relu": _bounded, "clip": _clip, "sigmoid": _sigmoid,
     "leaky_relu": lambda x, alpha: np.where(x < 0, alpha * x, x),
@@ -334,6 +334,32 @@ def _hot(call: Call, place: Value) -> Value:
     return value((place.data[..., None] == np.arange(n)) * 1.0)
 
 
+def _signal_frames(call: Call, x: Value) -> Value:
+    how = call.entry["config"]
+    data = x.data if how["data_format"] == "channels_first" else x.data.transpose(0, 2, 1)
+    size = how["frame_length"]
+    stride = how["frame_step"] or size // 2
+    if how["padding"] == "same":
+        lacking = max(((data.shape[-1] + stride - 1) // stride - 1) * stride + size - data.shape[-1], 0)
+        data = np.pad(data, ((0, 0), (0, 0), (lacking // 2, lacking - lacking // 2)))
+    starts = range(0, data.shape[-1] - size + 1, stride)
+    return value(np.stack([data[..., i : i + size] for i in starts], axis=2))
+
+
+def _one_sided(call: Call, power: Value) -> Value:
+    inner = [1, *[2] * (power.data.shape[-1] - 2), 1]
+    return value(power.data * np.asarray(inner))
+
+
+def _as_spectrogram(call: Call, y: Value) -> Value:
+    how, first = call.entry["config"], call.entry["config"]["data_format"] == "channels_first"
+    if how["expand_dims"]:
+        return value(y.data if first else np.moveaxis(y.data, 1, 3))
+    channels = [y.data[:, c].transpose(0, 2, 1) for c in range(y.data.shape[1])]
+    flat = np.concatenate(channels, axis=1)
+    return value(flat if first else flat.transpose(0, 2, 1))
+
+
 FUNCTIONS: dict[str, Any] = {
     **{name: _elements(f) for name, f in _ELEMENTS.items()},
     **{name: _rows(f) for name, f in _ROWS.items()},
@@ -341,5 +367,6 @@ FUNCTIONS: dict[str, Any] = {
     "concat": _concat, "each_row": _each_row, "each_group": _each_group, "flat": _flat,
     "argmax": _argmax, "average": _average,
     "divide": _divide, "mod": _mod, "einsum": _einsum, "moved": _moved, "sequence": _sequence,
+    "frames": _signal_frames, "one_sided": _one_sided, "as_spectrogram": _as_spectrogram,
     "quantiles": _quantiles, "bin": _bin, "counts": _counts, "one_hot": _hot,
 }  # fmt: skip
