@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wexport import dtypes
-from wexport.errors import UsageError, WexportError
+from wexport.errors import LayoutError, UsageError, WexportError
 from wexport.layers.complete import KINDS
 from wexport.layers.step import Items, Step
 from wexport.layout import shape_text
@@ -87,9 +87,9 @@ class _Machine:
             args = {role: self.argument(arg, values, half) for role, arg in call["args"].items()}
             try:
                 found = self.computed(call, self.tensors(call["layer"], half), args, values)
-            except (MemoryError, WexportError):
-                raise
-            except Exception as error:  # whatever NumPy or a room makes of what does not fit together
+            except Exception as error:  # whatever NumPy, a room or a layout makes of what does not fit together
+                if isinstance(error, MemoryError | WexportError) and not isinstance(error, LayoutError):
+                    raise
                 raise UsageError(_failure(call["layer"], layer["kind"], args, error)) from error
             for out in call["out"]:
                 if out["value"] is not None:

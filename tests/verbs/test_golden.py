@@ -135,14 +135,25 @@ def test_text_and_sequences_are_left_out_and_named(tmp_path: Path) -> None:
     assert differences(tmp_path / "out") == ()
 
 
+# Models among whose inputs are the places at which a kernel is cut: nothing tells that only few numbers make sense.
+CUT = {"A1_key/key.dynamo_program_noinit.onnx"}
+
+
+def test_places_that_cut_nothing_are_said(tmp_path: Path) -> None:
+    """Some numbers name no place of the kernel; with others, a piece of no rows fits no layout."""
+    (model,) = (m for m in EVERY if m.id in CUT)
+    with pytest.raises(UsageError, match=r"^no golden values: \S+: computing this dynamic_slice failed"):
+        made(model, tmp_path / "out")
+
+
 @pytest.mark.parametrize("model", EVERY[::3], ids=lambda c: c.id)
 def test_models(model: Case, exported: Exported, tmp_path: Path) -> None:
     """Every model that can be computed, and whose inputs are numbers of a known shape, has golden values that hold."""
     manifest = exported(model).manifest
     used = {n: port for n, port in manifest["inputs"].items() if n in needed(manifest)}
     hopeless = unsupported(manifest) or any(p["dtype"] == "string" or p["shape"] is None for p in used.values())
-    if hopeless:
-        with pytest.raises(UsageError):
+    if hopeless or model.id in CUT:
+        with pytest.raises(UsageError, match="golden"):
             made(model, tmp_path / "out")
         assert list(tmp_path.iterdir()) == []
         return
@@ -262,16 +273,22 @@ def test_nothing_stays_behind_if_none_computes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", [c for c in EVERY if c.golden.exists()][::2], ids=lambda c: c.id)
 def test_golden_inputs_of_the_frameworks_are_in_reach(model: Case, exported: Exported) -> None:
-    """What the framework was given could be looked up there, so it lies within what is found to be possible."""
+    """What the framework was given could be looked up there, so it lies within what is found to be possible.
+
+    A vocabulary with a place for all other words takes any; some of what was given stands in it.
+    """
     manifest = exported(model).manifest
     with np.load(model.golden, allow_pickle=False) as found:
         given = {name: found[f"in_{name}"] for name in manifest["inputs"] if f"in_{name}" in found}
         given = given or dict(
             zip(manifest["inputs"], (found[n] for n in found.files if n.startswith("in_")), strict=False)
         )
+    layers = manifest["layers"]
+    spare = {c["args"]["x"] for c in manifest["calls"] if layers[c["layer"]].get("oov_tokens")}
     for name, allowed in reach(manifest).items():
         if name in given:
-            assert set(np.unique(given[name]).tolist()) <= set(allowed)
+            held = set(np.unique(given[name]).tolist())
+            assert held & set(allowed) if name in spare else held <= set(allowed)
 
 
 def test_tokens_are_bound_by_their_embedding(exported: Exported) -> None:
