@@ -282,17 +282,19 @@ def test_shards_stand_beside_their_map(exported: Exported, tmp_path: Path) -> No
 # -- the framework -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stem", ["m1_stock.keras", "m0_seq.h5"])
+@pytest.mark.filterwarnings("ignore:The structure of `inputs` doesn't match the expected structure:UserWarning")
+@pytest.mark.parametrize("stem", ["m2_recurrent_ra1.keras", "m0_activations.h5"])  # of a version that later ones read
 def test_the_framework_reads_what_was_restored(stem: str, exported: Exported, tmp_path: Path) -> None:
     keras = live_keras()
-    model = case(f"keras3.15.1/{stem}")
+    model = case(f"keras3.0.5/{stem}")
     bundle = copied(exported(model), tmp_path / "bundle")
     edit(bundle, lambda name, data: (data.view(np.float32) * np.float32(0.5)).view(data.dtype))
     wexport.restore(exported(model).path, tmp_path / f"same.{stem}", into=model.path)
     wexport.restore(bundle, tmp_path / f"half.{stem}", into=model.path)
     inputs, wanted = model.arrays("in"), model.arrays("out")[0]
     same, half = (keras.saving.load_model(tmp_path / f"{n}.{stem}", compile=False) for n in ("same", "half"))
-    np.testing.assert_allclose(np.asarray(same(inputs if len(inputs) > 1 else inputs[0])), wanted, rtol=1e-5, atol=1e-6)
+    found = same.predict(inputs if len(inputs) > 1 else inputs[0], verbose=0)
+    np.testing.assert_allclose(keras.tree.flatten(found)[0], wanted, rtol=1e-5, atol=1e-6)
     for one, two in zip(same.weights, half.weights, strict=True):
         np.testing.assert_array_equal(np.asarray(two.value), np.asarray(one.value) * np.float32(0.5))
 
