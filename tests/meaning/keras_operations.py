@@ -141,7 +141,8 @@ row(
 )
 row("Normalization of given lists", (4, 3), axis=[-1], mean=[[0.1, 0.2, 0.3]], variance=[[2.0, 1.0, 0.5]], invert=BOTH,
     make=L.Normalization)  # fmt: skip
-row("CategoryEncoding", In((4,), below=6), num_tokens=[6, 8], output_mode=["multi_hot", "one_hot"])
+row("CategoryEncoding", In((4,), below=6), num_tokens=[6, 8, 7], output_mode=["multi_hot", "one_hot", "count"],
+    inputs=[(In((4,), below=6),), (In((3, 4), below=6),), (In((2, 3, 1), below=6),)])  # fmt: skip
 row("CategoryEncoding that counts", In((4,), below=6), make=lambda: L.CategoryEncoding(6, output_mode="count"))
 row("CategoryEncoding with weights", In((4,), below=6), (4,), make=lambda: lambda x: L.CategoryEncoding(
     6, output_mode="count")(x[0], count_weights=x[1]))  # fmt: skip

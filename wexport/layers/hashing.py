@@ -46,10 +46,9 @@ def _hashing(layer: Keras) -> Stored:
 @flow("hashing")
 def _hashing_flow(f: Flow) -> Mapping[str, Value]:
     shape, mode, bins = f.x.shape, f.attributes["output_mode"], f.attributes["bins"]
-    if shape is None or len(shape) < 3 or mode == "int":
+    if shape is None or len(shape) < 3 or mode != "one_hot":
         return encoded(f, bins)
-    axes = _squeezed(shape, 2) if mode == "one_hot" else (shape[0], *shape[2:])
-    return {"y": f.source((*axes, bins), dtype="float32")}
+    return {"y": f.source((*_squeezed(shape, 2), bins), dtype="float32")}
 
 
 @computes("hashing")
@@ -59,12 +58,9 @@ def _compute_hashing(step: Step) -> Array:
     mode = a["output_mode"]
     if mode == "one_hot":
         return encode(found.reshape(_squeezed(found.shape, 1)), mode, a["bins"])
-    if mode == "int" or found.ndim == 2:
+    if mode == "int" or found.ndim > 1:
         return encode(found, mode, a["bins"])
-    # axis 1 is what a sample's elements stand along, however many axes there are; a lone axis is one sample
-    samples = found[None] if found.ndim < 2 else np.moveaxis(found, 1, -1)
-    hot = encode(samples, mode, a["bins"])
-    return np.asarray(hot[0] if found.ndim < 2 else hot)
+    return np.asarray(encode(found[None], mode, a["bins"])[0])  # a lone axis is one sample
 
 
 def _squeezed(shape: Sequence[Any], times: int) -> tuple[Any, ...]:

@@ -134,7 +134,8 @@ def encoded(f: Flow, depth: Dim) -> Mapping[str, Value]:
         return {"y": f.source(shape, dtype="int64")}
     if mode == "one_hot" and not (len(shape) > 1 and shape[-1] == 1):
         return {"y": f.source((*shape, depth), dtype="float32")}
-    return {"y": f.source((*shape[:-1], depth), dtype="float32")}
+    left = shape[:-1] if mode == "one_hot" else (*shape[:1], *shape[2:])
+    return {"y": f.source((*left, depth), dtype="float32")}
 
 
 @flow("lookup")
@@ -153,13 +154,16 @@ def _text_flow(f: Flow) -> Mapping[str, Value]:
 
 
 def encode(indices: Array, mode: str, depth: int, weights: Array | None = None) -> Array:
-    """Indices as they are, or as one-hot, multi-hot or counting vectors; negative ones count nowhere."""
+    """Indices as they are, or as one-hot, multi-hot or counting vectors; negative ones count nowhere.
+
+    A row's vectors are added up along its first axis, however many follow (keras/src/utils/numerical_utils.py, 3.15.1).
+    """
     if mode == "int":
         return indices
     hot = (indices[..., None] == np.arange(depth)) * (1.0 if weights is None else np.asarray(weights)[..., None])
     if mode == "one_hot":
         return np.squeeze(hot, -2) if indices.ndim > 1 and indices.shape[-1] == 1 else hot
-    counts = hot.sum(axis=-2) if indices.ndim > 1 else hot
+    counts = hot.sum(axis=1) if indices.ndim > 1 else hot
     return np.asarray((counts > 0) * 1.0 if mode in {"multi_hot", "binary"} else counts)
 
 
