@@ -17,6 +17,7 @@ from wexport.layers import (  # noqa: F401
     pool,
     preprocess,
     recurrent,
+    recurrent_equations,
     resizing,
     shape,
     spectrogram,

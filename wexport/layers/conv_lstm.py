@@ -21,7 +21,8 @@ from wexport.layers.activation import activation
 from wexport.layers.conv import each_axis, padding_of, rank_of, spatial, spatial_attributes, window_length
 from wexport.layers.keras import Keras, Slot, Stored, keras, rule
 from wexport.layers.numerics import conv
-from wexport.layers.recurrent import GATES, STATES, Cells, both, directed, run
+from wexport.layers.recurrent import GATES, STATES, both, run
+from wexport.layers.recurrent_equations import Cells, directed
 from wexport.layers.registry import (
     ACTIVATION,
     ANY,
