@@ -145,6 +145,10 @@ class Bundle(Mapping[str, NDArray[Any]]):
     def __len__(self) -> int:
         return len(self.ranges)
 
+    def parts(self) -> list[Path]:
+        """The files that it is made of."""
+        return [self.path / MANIFEST, *(file.path for file in self.files)]
+
     def close(self) -> None:
         """Close the files; tensors that were read stay."""
         for file in self.files:

@@ -337,9 +337,9 @@ def _run(args: argparse.Namespace) -> int:
     from wexport.output import vacant
     from wexport.verbs.run import results, save
 
-    if args.out is not None:
-        vacant(Path(args.out), args.force, [Path(args.inputs)])
     with Bundle(args.bundle) as bundle, _progress("computing", " calls") as progress:
+        if args.out is not None:
+            vacant(Path(args.out), args.force, [Path(args.inputs), *bundle.parts()])
         found = results(bundle, args.inputs, args.layers, progress)
     if args.out is not None:
         save(found, args.out, force=args.force)

@@ -360,6 +360,17 @@ def test_the_source_is_never_replaced(exported: Exported, tmp_path: Path) -> Non
     assert [p.name for p in tmp_path.iterdir()] == ["model.h5"]
 
 
+def test_no_part_of_the_bundle_is_replaced(exported: Exported, tmp_path: Path) -> None:
+    bundle = copied(exported(STOCK), tmp_path / "bundle")
+    before = files(bundle)
+    for name in ("manifest.yaml", "model.safetensors"):
+        with pytest.raises(wexport.OutputError, match="which --force would delete"):
+            wexport.restore(bundle, bundle / name, into=STOCK.path, force=True)
+    with pytest.raises(wexport.OutputError, match="which --force would delete"):
+        wexport.restore(bundle, bundle, into=STOCK.path, force=True)
+    assert files(bundle) == before
+
+
 def test_force_replaces_a_file(exported: Exported, tmp_path: Path) -> None:
     (tmp_path / "new.h5").write_text("old")
     with pytest.raises(wexport.OutputError, match="exists already"):

@@ -74,7 +74,7 @@ def restore(
         try:
             found = compare(rebuilder, model, progress)
             _check_fit(rebuilder, model, found, Path(into))
-            sources = [file.path for file in (*model.files, *opened.files)]
+            sources = [*(file.path for file in model.files), *opened.parts()]
             with beside(Path(out), force, [Path(into), *sources]) as place:
                 changed = {key: rebuilder.find(key).storage for key in found.edited}
                 name = Path(os.path.abspath(out)).name
@@ -140,7 +140,7 @@ def _arrays(rebuilder: Rebuilder, out: Path, force: bool, progress: Progress) ->
             total += array.nbytes
             yield name, np.dtype(_plain(array.dtype)), array.shape, _chunks(array, progress)
 
-    with new_file(out, force, [file.path for file in rebuilder.bundle.files]) as file:
+    with new_file(out, force, rebuilder.bundle.parts()) as file:
         write_npz(file, members())
     return Restored(out, None, *counted(rebuilder.bundle), total, {})
 
