@@ -147,7 +147,8 @@ class Bundle(Mapping[str, NDArray[Any]]):
 
     def parts(self) -> list[Path]:
         """The files that it is made of."""
-        return [self.path / MANIFEST, *(file.path for file in self.files)]
+        others = (self.path / name for name in (INDEX, GOLDEN))
+        return [self.path / MANIFEST, *(file.path for file in self.files), *(p for p in others if p.exists())]
 
     def close(self) -> None:
         """Close the files; tensors that were read stay."""

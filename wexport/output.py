@@ -53,8 +53,10 @@ def beside(path: Path, force: bool, sources: Sequence[Path] = ()) -> Iterator[Pa
         if (stage / place.name).is_dir():
             members = [stage / place.name]
         targets = [place.parent / member.relative_to(stage) for member in members]
-        for target in targets:
+        for target in targets:  # beside a new file, what stands there belongs to another
             _check(path if target == place else target, target, force, sources)
+            if target != place and os.path.lexists(target) and not os.path.lexists(place):
+                raise OutputError(f"{target}: exists already and is not {path.name}'s; choose another folder")
         for member, target in zip(members, targets, strict=True):
             target.parent.mkdir(parents=True, exist_ok=True)
             _replace(member, target)
@@ -129,7 +131,7 @@ def _replace(beside: Path, place: Path) -> None:
     os.rename(place, old)
     try:
         os.rename(beside, place)
-    except OSError:
+    except BaseException:  # an interrupt, too
         os.rename(old, place)
         raise
     if old.is_dir() and not old.is_symlink():

@@ -366,9 +366,35 @@ def test_no_part_of_the_bundle_is_replaced(exported: Exported, tmp_path: Path) -
     for name in ("manifest.yaml", "model.safetensors"):
         with pytest.raises(wexport.OutputError, match="which --force would delete"):
             wexport.restore(bundle, bundle / name, into=STOCK.path, force=True)
-    with pytest.raises(wexport.OutputError, match="which --force would delete"):
+    with pytest.raises(wexport.OutputError, match="is a folder"):
         wexport.restore(bundle, bundle, into=STOCK.path, force=True)
     assert files(bundle) == before
+
+
+def test_no_folder_is_replaced_by_a_file_nor_copied_into_itself(exported: Exported, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(wexport.OutputError, match="is a folder"):
+        wexport.restore(exported(STOCK).path, tmp_path / "mine", into=STOCK.path, force=True)
+    with zipfile.ZipFile(ARCHIVE.path) as packed:
+        packed.extractall(tmp_path / "model")
+    wexport.export(tmp_path / "model", tmp_path / "bundle")
+    before = files(tmp_path)
+    with pytest.raises(wexport.OutputError, match="lies inside of"):
+        wexport.restore(tmp_path / "bundle", tmp_path / "model" / "new", into=tmp_path / "model")
+    assert files(tmp_path) == before
+    assert (tmp_path / "mine").is_dir()
+
+
+def test_force_replaces_no_other_models_data(exported: Exported, tmp_path: Path) -> None:
+    model = next(c for c in ONNX if "A5_external" in str(c.path))
+    bundle = exported(model).path
+    wexport.restore(bundle, tmp_path / "a.onnx", into=model.path)
+    before = files(tmp_path)
+    with pytest.raises(wexport.OutputError, match=r"is not b\.onnx's"):
+        wexport.restore(bundle, tmp_path / "b.onnx", into=model.path, force=True)
+    assert files(tmp_path) == before
+    wexport.restore(bundle, tmp_path / "a.onnx", into=model.path, force=True)
+    assert files(tmp_path) == before
 
 
 def test_force_replaces_a_file(exported: Exported, tmp_path: Path) -> None:

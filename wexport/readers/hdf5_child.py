@@ -1,6 +1,6 @@
 """New elements for data sets of an HDF5 file, written by the HDF5 library; a program of its own, not a module.
 
-    python hdf5_writer.py FILE < JSON lines: {"path": DATA SET, "data": FILE}
+    python hdf5_child.py FILE < JSON lines: {"path": DATA SET, "data": FILE}
 
 `data` has the elements in C order. The library is C: what a damaged file makes it do ends with this process.
 """

@@ -93,7 +93,8 @@ def export(
             from wexport.samples import prepare
 
             inputs, warnings = prepare(manifest, wish)
-        sources = [file.path for file in planned.model.files]
+        read = [model, architecture, None if isinstance(golden_inputs, Mapping) else golden_inputs]
+        sources = [*(file.path for file in planned.model.files), *(Path(p) for p in read if p is not None)]
         with folder(Path(out), force, sources) as place:
             items = [Item(t.name, t.dtype, t.shape, t.array, t.view) for t in planned.tensors]
             write_bundle(place, manifest, items, max_shard_size, progress)

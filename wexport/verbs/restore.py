@@ -17,7 +17,7 @@ from wexport.compare import Comparison, Progress, compare
 from wexport.errors import BundleError, OutputError, UsageError
 from wexport.model import Array, Model, unpacking
 from wexport.npz import write_npz
-from wexport.output import beside, new_file
+from wexport.output import beside, new_file, vacant
 from wexport.readers import open_model
 from wexport.readers.rewrite import rewrite
 from wexport.rebuild import BLOCK_BYTES, Rebuilder, counted
@@ -74,8 +74,10 @@ def restore(
         try:
             found = compare(rebuilder, model, progress)
             _check_fit(rebuilder, model, found, Path(into))
-            sources = [*(file.path for file in model.files), *opened.parts()]
-            with beside(Path(out), force, [Path(into), *sources]) as place:
+            sources = [Path(into), *(file.path for file in model.files), *opened.parts()]
+            sources += [Path(architecture)] if architecture is not None else []
+            _check_place(Path(out), Path(into), force, sources)
+            with beside(Path(out), force, sources) as place:
                 changed = {key: rebuilder.find(key).storage for key in found.edited}
                 name = Path(os.path.abspath(out)).name
                 rewrite(Path(into), model, changed, place, name, Path(os.path.abspath(out)).parent)
@@ -86,6 +88,14 @@ def restore(
         own = {key: counts for key, counts in found.edited.items() if "copy_of" not in rebuilder.weights[key]}
         edited = {name or key: n for key, counts in own.items() for name, n in counts.items()}
         return Restored(Path(out), Path(into), *counted(opened), found.bytes, edited)
+
+
+def _check_place(out: Path, into: Path, force: bool, sources: list[Path]) -> None:
+    """Refuse a file in the place of a folder, and a folder inside of the one that is copied."""
+    if not into.is_dir():
+        vacant(out, force, sources)
+    elif into.resolve() in Path(os.path.abspath(out)).resolve().parents:
+        raise OutputError(f"{out}: lies inside of {into}, which is copied there; choose another place")
 
 
 def _check_fit(rebuilder: Rebuilder, model: Model, found: Comparison, into: Path) -> None:

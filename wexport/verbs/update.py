@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wexport import dtypes
-from wexport.bundle import DATA, GOLDEN, INDEX, Bundle
+from wexport.bundle import GOLDEN, INDEX, MANIFEST, Bundle
 from wexport.errors import BundleError
 from wexport.model import Array
 from wexport.output import beside
@@ -53,7 +53,7 @@ def update(path: str | os.PathLike[str], *, progress: Progress = lambda size: No
             rebuilder.find(key)
         items = [_item(bundle, name, entry) for name, entry in old["tensors"].items()]
         shards = max(sum(found.size for found in bundle.ranges.values() if found.file is file) for file in bundle.files)
-        with beside(bundle.path / DATA, True) as place:
+        with beside(bundle.path / MANIFEST, True) as place:
             new = write_bundle(place, old, items, max(1, shards), progress)
             if (bundle.path / GOLDEN).exists():
                 from wexport.golden import renew  # loads all that computes
