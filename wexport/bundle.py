@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from wexport import dtypes
 from wexport.errors import BundleError, SourceError, UsageError
 from wexport.manifest import Manifest, load
+from wexport.names import DATA as DATA
+from wexport.names import GOLDEN as GOLDEN
+from wexport.names import INDEX as INDEX
+from wexport.names import MANIFEST as MANIFEST
 from wexport.storage import FileRange, SourceFile
 from wexport.tensorfile import data_of, read_header
-
-MANIFEST = "manifest.yaml"
-DATA = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-GOLDEN = "golden.safetensors"
 
 
 def is_bundle(path: Path) -> bool:

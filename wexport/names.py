@@ -5,6 +5,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Container, Iterable
 
+MANIFEST = "manifest.yaml"
+DATA = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+GOLDEN = "golden.safetensors"
+DATA_FILES = (DATA, INDEX)
+
 # the order in which a layer's tensors are stored: first by role, then by the labels before it
 _ROLES = (
     "kernel", "depthwise", "pointwise", "embedding", "reverse_embedding", "recurrent", "scale", "alpha", "lora_a",

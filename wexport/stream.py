@@ -69,6 +69,16 @@ def move(array: Array, views: Sequence[View], sinks: Sequence[Sink]) -> None:
                 sink(gather(array, part, stretch, piece))
 
 
+def pieces(array: Array, view: View, limit: int) -> Iterator[NDArray[Any]]:
+    """The elements of a view in C order, in flat arrays of at most `limit` elements; whole, if it is no view of bytes."""
+    dtype = dtypes.mover(array.dtype)
+    if view.of is not None:
+        yield np.ascontiguousarray(view.take(np.frombuffer(array.bytes(), dtype))).reshape(-1)
+        return
+    for block in blocks(view, limit):
+        yield gather(array, block, Space(dtype), Space(dtype))
+
+
 def blocks(view: View, limit: int) -> Iterator[View]:
     """A view cut into parts of at most `limit` elements, in C order."""
     if view.size <= limit:

@@ -1,0 +1,1 @@
+"""What changed between two models: matching them, the facts, and how far values moved."""
