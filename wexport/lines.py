@@ -125,6 +125,8 @@ def _attributes(owner: str, found: Mapping[str, Json]) -> Iterator[str]:
     """A line for each attribute; those of a part of the layer (`backward`) with the part's name before theirs."""
     prefix = owner if owner.endswith(".") else f"{owner} "
     for key, value in found.items():
+        if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            value = {str(i): item for i, item in enumerate(value)}
         if isinstance(value, Mapping) and value and "name" not in value:
             yield from _attributes(f"{prefix}{key}.", value)
         else:
@@ -173,5 +175,5 @@ def _call(call: Mapping[str, Json], where: str) -> Iterator[str]:
         if name or known:
             yield f"{layer} -> {out['role']}{name} {known}".rstrip()
     for label, body in call.get("bodies", {}).items():
-        outputs = ", ".join(argument(arg, {}) for arg in body["outputs"])
-        yield f"{layer} {label}: {long_text(', '.join(body['inputs']))} -> {long_text(outputs)}"
+        ends = [", ".join(body["inputs"]), "->", ", ".join(argument(arg, {}) for arg in body["outputs"])]
+        yield f"{layer} {label}: {' '.join(long_text(end) for end in ends if end)}"
