@@ -352,10 +352,21 @@ def test_what_is_cut_still_changes(tmp_path: Path) -> None:
     assert all(len(text) < 300 for text in texts)
 
 
+def test_an_error_of_wexports_own_is_a_text_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> None:
+        raise RecursionError(args)
+
+    monkeypatch.setattr("wexport.planning.make_plan", fail)
+    expected = "not readable by wexport: RecursionError, an error in wexport; please report it\nsize: 975,280 bytes\n"
+    assert textconv(STOCK).startswith(expected)
+
+
 def test_a_manifest_without_what_it_must_have(tmp_path: Path) -> None:
     (tmp_path / "x").write_text('wexport: 1\ntensors:\n  "a": {"shape": "no"}\n')
     text = textconv(tmp_path / "x")
-    assert text.startswith("not readable by wexport: ")
+    assert text.startswith(
+        "not readable by wexport: file has an entry that cannot be read (KeyError: 'framework'); export "
+    )
     assert text.endswith('\n\nwexport: 1\ntensors:\n  "a": {"shape": "no"}\n')
 
 

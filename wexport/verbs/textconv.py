@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from wexport import dtypes
 from wexport.bundle import MANIFEST
-from wexport.errors import SourceError, WexportError
+from wexport.errors import BundleError, SourceError, WexportError
 from wexport.layout import shape_text
 from wexport.lines import apart, long_text, manifest_lines, with_digest
 from wexport.manifest import load
@@ -87,10 +87,19 @@ def _of_file(place: Path, file: SourceFile) -> list[str]:
     if head.startswith(_POINTER):
         raise SourceError(f"{place}: is a Git LFS pointer; `git lfs pull` gets the model")
     if b"\0" not in head and _MANIFEST.search(head):
-        return manifest_lines(load(file.read(0, file.size), str(place)))
+        return _of_manifest(place, file)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= file.size - 8:
         return _of_data(file)
     return _of_model(place)
+
+
+def _of_manifest(place: Path, file: SourceFile) -> list[str]:
+    manifest = load(file.read(0, file.size), str(place))
+    try:
+        return manifest_lines(manifest)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise BundleError(f"{place}: has an entry that cannot be read ({reason}); export the model again") from error
 
 
 def _of_model(place: Path) -> list[str]:
