@@ -33,12 +33,14 @@ FILES = [
 SCRIPT = """
 import json, sys
 import wexport
+from wexport.verbs.textconv import textconv
 wexport.plan(sys.argv[1]).close()
 wexport.export(sys.argv[1], sys.argv[2])
 with wexport.open(sys.argv[2]) as bundle:
     for name in bundle:
         bundle[name]
 wexport.verify(sys.argv[2], sys.argv[1])
+textconv(sys.argv[1])
 wexport.restore(sys.argv[2], sys.argv[2] + "-new", into=sys.argv[1])
 wexport.export(sys.argv[1], sys.argv[2] + "-golden", golden=True)
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))

@@ -103,7 +103,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = _parser()
-    verbs = ("export", "show", "explain", "verify", "run", "restore")
+    verbs = ("export", "show", "explain", "verify", "diff", "run", "restore")
     words = list(argv)
     if not words:
         parser.print_help()
@@ -145,6 +145,8 @@ def _parser() -> argparse.ArgumentParser:
     _architecture_argument(verify)
     text = "take over tensors that were edited: new checksums and statistics, and a list of what changed"
     verify.add_argument("--update", action="store_true", help=text)
+    diff = verb("diff", _diff, "print what a file means, a fact a line, as the text that `git diff` compares")
+    diff.add_argument("--textconv", metavar="FILE", required=True, help="a model file, manifest or safetensors file")
     _run_arguments(verb("run", _run, "compute a bundle's outputs for given inputs, without any framework"))
     restore = verb("restore", _restore, "put a bundle's tensors, edited or not, back into a copy of the model file")
     restore.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
@@ -309,6 +311,15 @@ def _update(args: argparse.Namespace) -> int:
     with _progress("writing") as progress:
         found = update(args.bundle, progress=progress)
     print(report.updated_json(found) if args.json else report.updated(found))
+    return 0
+
+
+def _diff(args: argparse.Namespace) -> int:
+    from wexport.verbs.textconv import textconv
+
+    text = textconv(args.textconv)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))  # alike in every locale and on every system
     return 0
 
 

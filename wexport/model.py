@@ -170,7 +170,8 @@ class Model:
     """A model file, read as far as names and shapes go.
 
     `known` holds shapes that the file states for values; `warnings` say what a reader could not make sense of.
-    `attentions` are the values that attentions take as query, key and value.
+    `attentions` are the values that attentions take as query, key and value. `named` says whether the name is the
+    model's own; else it is the file's.
     """
 
     name: str
@@ -187,6 +188,7 @@ class Model:
     files: tuple[SourceFile, ...] = ()
     constants: tuple[Constant, ...] = ()
     attentions: tuple[tuple[str, str, str], ...] = ()
+    named: bool = True
 
     def arrays(self) -> dict[str, Array]:
         """Every weight and constant, by its key."""

@@ -13,6 +13,14 @@ from typing import TYPE_CHECKING, Any
 from wexport.layout import shape_text
 from wexport.names import printable
 from wexport.picture import bars
+from wexport.words import argument as _argument
+from wexport.words import attribute as _attribute
+from wexport.words import count as _count
+from wexport.words import kind_of as _kind_of
+from wexport.words import named as _named
+from wexport.words import number as _number
+from wexport.words import origin as _origin
+from wexport.words import port as _port
 
 if TYPE_CHECKING:  # a verb need not load the others
     from wexport.planning import Plan
@@ -47,10 +55,6 @@ def _bytes(n: int) -> str:
         if n >= size:
             return f"{n / size:.3g} {unit}"
     return f"{n} bytes"
-
-
-def _count(n: int, word: str) -> str:
-    return f"{n:,} {word}{'' if n == 1 else 's'}"
 
 
 # -- export ------------------------------------------------------------------------------------------------------------
@@ -92,10 +96,6 @@ def _export_numbers(plan: Plan) -> dict[str, int]:
     }
 
 
-def _origin(framework: str, version: str | None) -> str:
-    return f"{framework} {version}" if version else framework
-
-
 def _left_out(reasons: Mapping[str, int]) -> list[str]:
     return [f"left out: {_count(n, 'array')} ({reason})" for reason, n in reasons.items()]
 
@@ -131,17 +131,8 @@ def listing_json(subject: Subject, names: Sequence[str]) -> str:
     return _json({**found, "tensors": tensors, "warnings": list(subject.warnings)})
 
 
-def _kind_of(item: Mapping[str, Any]) -> list[str]:
-    return [item.get("stored_as") or item["dtype"], shape_text(item["shape"]), item["axes"]]
-
-
 def _ports(word: str, ports: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [f"{word} {name} {_port(port)}".rstrip() for name, port in ports.items()]
-
-
-def _port(port: Mapping[str, Any]) -> str:
-    shape = port.get("shape")
-    return " ".join(w for w in ("" if shape is None else shape_text(shape), port.get("dtype") or "") if w)
 
 
 def _values(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -198,10 +189,6 @@ def numbers_json(subject: Subject, found: Mapping[str, Numbers]) -> str:
     return _json({"tensors": tensors, "warnings": list(subject.warnings)})
 
 
-def _number(x: Any) -> str:
-    return "-" if x is None else f"{x:,}" if isinstance(x, int) else f"{x:.6g}"
-
-
 # -- explain -----------------------------------------------------------------------------------------------------------
 
 
@@ -228,31 +215,10 @@ def explanation_json(found: Explanation) -> str:
     return _json(asdict(found))
 
 
-def _attribute(value: Any) -> str:
-    if isinstance(value, Mapping) and "name" in value:
-        own = ", ".join(f"{k}={v}" for k, v in value.items() if k != "name")
-        return f"{value['name']}({own})" if own else str(value["name"])
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 200 else f"{text[:190]} ..."
-
-
 def _applied(call: Mapping[str, Any], values: Mapping[str, Mapping[str, Any]]) -> str:
     args = [f"{role} = {_argument(arg, values)}" for role, arg in call["args"].items() if arg is not None]
     outs = [_named(out["value"], values) for out in call["out"] if out["value"] is not None]
     return f"{', '.join(args)} -> {', '.join(outs)}"
-
-
-def _argument(arg: Any, values: Mapping[str, Mapping[str, Any]]) -> str:
-    if isinstance(arg, list):
-        return f"[{', '.join(_argument(a, values) for a in arg)}]"
-    if isinstance(arg, Mapping):
-        return json.dumps(arg.get("const", arg.get("tensor")))
-    return "null" if arg is None else _named(arg, values)
-
-
-def _named(value: str, values: Mapping[str, Mapping[str, Any]]) -> str:
-    shape = values.get(value, {}).get("shape")
-    return value if shape is None else f"{value} {shape_text(shape)}"
 
 
 # -- verify ------------------------------------------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,24 +16,27 @@ from numpy.typing import NDArray
 from wexport import dtypes
 from wexport.bundle import Bundle, hint, is_bundle
 from wexport.describe import describe
+from wexport.digest import Item, bundled, planned
 from wexport.errors import UsageError
 from wexport.manifest import Manifest
-from wexport.names import label_rank, role_rank
 from wexport.planning import make_plan
 from wexport.readers import open_model
 from wexport.storage import FileRange
 from wexport.stream import BLOCK_BYTES, Sink, move
+from wexport.words import by_gate
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What `show` and `explain` look at. `stored` says whether it is a bundle, with checksums and statistics."""
+    """What `show` and `explain` look at. `stored` says whether it is a bundle, with checksums and statistics;
+    `items` are its tensors as `digests` takes them."""
 
     path: Path
     stored: bool
     manifest: Manifest
     warnings: tuple[str, ...]
     feed: Callable[[str, Sink], None]
+    items: Callable[[], Sequence[Item]]
     close: Callable[[], None]
 
     def entry(self, name: str) -> dict[str, Any]:
@@ -58,15 +62,7 @@ class Subject:
 
     def by_gate(self, names: Iterable[str]) -> list[str]:
         """Names in the order in which people read them: layers in theirs, then direction, cell, gate, then role."""
-        place = {layer: i for i, layer in enumerate(self.manifest["layers"])}
-
-        def key(name: str) -> tuple[Any, ...]:
-            item = self.manifest["tensors"][name]
-            at = item["at"]
-            labels = [(label_rank(str(at[a])), str(at[a])) for a in ("direction", "cell", "part", "gate") if a in at]
-            return (place.get(item["layer"], len(place)), labels, role_rank(item["role"]))
-
-        return sorted(names, key=key)
+        return by_gate(self.manifest, names)
 
     def __enter__(self) -> Subject:
         return self
@@ -89,7 +85,8 @@ def look(path: str | os.PathLike[str], architecture: str | os.PathLike[str] | No
     if architecture is not None:
         raise UsageError(f"{path}: is a bundle and knows its layers; --architecture is for files with weights only")
     bundle = Bundle(place)
-    return Subject(bundle.path, True, bundle.manifest, (), lambda name, sink: _stream(bundle, name, sink), bundle.close)
+    feed = partial(_stream, bundle)
+    return Subject(bundle.path, True, bundle.manifest, (), feed, partial(bundled, bundle), bundle.close)
 
 
 def _model(path: Path, architecture: Path | None) -> Subject:
@@ -104,7 +101,7 @@ def _model(path: Path, architecture: Path | None) -> Subject:
     def feed(name: str, sink: Sink) -> None:
         move(tensors[name].array, [tensors[name].view], [sink])
 
-    return Subject(path, False, describe(plan), plan.warnings, feed, plan.close)
+    return Subject(path, False, describe(plan), plan.warnings, feed, partial(planned, plan), plan.close)
 
 
 def _stream(bundle: Bundle, name: str, sink: Sink) -> None:

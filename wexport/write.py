@@ -6,42 +6,20 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from wexport import dtypes
 from wexport.bundle import DATA, INDEX, MANIFEST, fingerprint
+from wexport.digest import Digest, Digester, Item, Progress, move_all
 from wexport.manifest import VERSION, dump
-from wexport.model import Array
-from wexport.stats import Stats, scratch
 from wexport.storage import write_at
-from wexport.stream import groups, move
 from wexport.tensorfile import header, shard_names
-from wexport.view import View
-from wexport.work import run_all
 
-Progress = Callable[[int], None]  # called with the number of bytes that were written
 _NO_DIGEST = "0" * 64
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A tensor to write: its name, safetensors type and shape, and where its elements are."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    array: Array
-    view: View
-
-    @property
-    def size(self) -> int:
-        """The number of bytes."""
-        return self.view.size * dtypes.itemsize(dtypes.name_of(self.dtype) or "uint8")
 
 
 @dataclass(slots=True)
@@ -59,24 +37,18 @@ class _Shard:
 class _Feed:
     """A tensor on its way to the file."""
 
-    __slots__ = ("_digest", "_fd", "_local", "_place", "_progress", "stats")
+    __slots__ = ("_fd", "_place", "_progress", "digester")
 
     def __init__(self, item: Item, fd: int, place: int, local: threading.local, progress: Progress) -> None:
-        self._fd, self._place, self._local, self._progress = fd, place, local, progress
-        self._digest = hashlib.sha256()
-        self.stats = Stats(dtypes.name_of(item.dtype) or "uint8")
+        self._fd, self._place, self._progress = fd, place, progress
+        self.digester = Digester(item, local)
 
     def __call__(self, chunk: NDArray[Any]) -> None:
         data = memoryview(chunk).cast("B")
         _write_at(self._fd, data, self._place)
         self._place += len(data)
-        self._digest.update(data)
-        self.stats.update(chunk, _scratch(self._local))
+        self.digester(chunk)
         self._progress(len(data))
-
-    def result(self) -> tuple[str, dict[str, Any]]:
-        """The checksum and the statistics, once all is written."""
-        return self._digest.hexdigest(), self.stats.result(_scratch(self._local))
 
 
 def write_bundle(
@@ -130,40 +102,23 @@ def _index(shards: Sequence[_Shard]) -> str:
     return json.dumps({"metadata": {"total_size": total}, "weight_map": places}, indent=2, ensure_ascii=False) + "\n"
 
 
-def _move_all(shards: Sequence[_Shard], progress: Progress) -> dict[str, tuple[str, dict[str, Any]]]:
+def _move_all(shards: Sequence[_Shard], progress: Progress) -> dict[str, Digest]:
     local = threading.local()
     feeds: dict[str, _Feed] = {}
-    by_array: dict[int, list[Item]] = {}
     for shard in shards:
         place = shard.start
         for item in shard.items:
             feeds[item.name] = _Feed(item, shard.fd, place, local, progress)
-            by_array.setdefault(id(item.array), []).append(item)
             place += item.size
-    jobs: list[list[Item]] = []
-    for own in by_array.values():
-        jobs += [[own[i] for i in group] for group in groups([item.view for item in own])]
-    jobs.sort(key=lambda job: -sum(item.size for item in job))
-
-    def run(job: list[Item]) -> None:
-        move(job[0].array, [item.view for item in job], [feeds[item.name] for item in job])
-
-    run_all(run, jobs, sum(item.size for shard in shards for item in shard.items))
-    return {name: feed.result() for name, feed in feeds.items()}
+    move_all([item for shard in shards for item in shard.items], feeds)
+    return {name: feed.digester.result() for name, feed in feeds.items()}
 
 
-def _completed(manifest: Mapping[str, Any], results: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, Any]:
-    tensors = {name: {**item, "sha256": results[name][0]} for name, item in manifest["tensors"].items()}
-    stats = {name: results[name][1] for name in tensors}
+def _completed(manifest: Mapping[str, Any], results: Mapping[str, Digest]) -> dict[str, Any]:
+    tensors = {name: {**item, "sha256": results[name].sha256} for name, item in manifest["tensors"].items()}
+    stats = {name: results[name].stats for name in tensors}
     model = {**manifest["model"], "fingerprint": fingerprint(tensors)}
     return {**manifest, "model": model, "tensors": tensors, "stats": stats}
-
-
-def _scratch(local: threading.local) -> NDArray[Any]:
-    found: NDArray[Any] | None = getattr(local, "scratch", None)
-    if found is None:
-        found = local.scratch = scratch()
-    return found
 
 
 _turn = threading.Lock()  # a file system lets one writer at a time into a file; there, the others would wait busily

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from wexport.bundle import GOLDEN, Bundle
 from wexport.describe import describe
+from wexport.digest import planned as items_of
 from wexport.errors import UsageError
 from wexport.output import folder
 from wexport.planning import Plan, Split, make_plan
 from wexport.readers import open_model
-from wexport.write import Item, Progress, write_bundle
+from wexport.write import Progress, write_bundle
 
 if TYPE_CHECKING:
     from wexport.samples import Wish
@@ -96,8 +97,7 @@ def export(
         read = [model, architecture, None if isinstance(golden_inputs, Mapping) else golden_inputs]
         sources = [*(file.path for file in planned.model.files), *(Path(p) for p in read if p is not None)]
         with folder(Path(out), force, sources) as place:
-            items = [Item(t.name, t.dtype, t.shape, t.array, t.view) for t in planned.tensors]
-            write_bundle(place, manifest, items, max_shard_size, progress)
+            write_bundle(place, manifest, items_of(planned), max_shard_size, progress)
             if wish is not None:
                 with Bundle(place) as bundle:
                     warnings += write(bundle, inputs)

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wexport import dtypes
 from wexport.bundle import GOLDEN, INDEX, MANIFEST, Bundle
+from wexport.digest import bundled
 from wexport.errors import BundleError
-from wexport.model import Array
 from wexport.output import beside
 from wexport.rebuild import Rebuilder
 from wexport.schema import trusting, violations
-from wexport.view import View
-from wexport.write import Item, Progress, write_bundle
+from wexport.write import Progress, write_bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +49,9 @@ def update(path: str | os.PathLike[str], *, progress: Progress = lambda size: No
         rebuilder = Rebuilder(bundle)
         for key in rebuilder.weights:
             rebuilder.find(key)
-        items = [_item(bundle, name, entry) for name, entry in old["tensors"].items()]
         shards = max(sum(found.size for found in bundle.ranges.values() if found.file is file) for file in bundle.files)
         with beside(bundle.path / MANIFEST, True) as place:
-            new = write_bundle(place, old, items, max(1, shards), progress)
+            new = write_bundle(place, old, bundled(bundle), max(1, shards), progress)
             if (bundle.path / GOLDEN).exists():
                 from wexport.golden import renew  # loads all that computes
 
@@ -68,10 +65,4 @@ def update(path: str | os.PathLike[str], *, progress: Progress = lambda size: No
         for name, item in new["tensors"].items()
         if item["sha256"] != old["tensors"][name]["sha256"]
     }
-    return Updated(bundle.path, len(items), new["model"]["fingerprint"], changed)
-
-
-def _item(bundle: Bundle, name: str, entry: Mapping[str, Any]) -> Item:
-    shape = tuple(entry["shape"])
-    dtype = dtypes.name_of(entry["dtype"]) or "uint8"
-    return Item(name, entry["dtype"], shape, Array(name, shape, dtype, bundle.ranges[name]), View.whole(shape))
+    return Updated(bundle.path, len(new["tensors"]), new["model"]["fingerprint"], changed)

@@ -31,4 +31,5 @@ def model_of(
         graph.known,
         tuple(warnings),
         source.files,
+        named=source.config is not None,
     )

@@ -120,6 +120,7 @@ class _Assembly:
             self.container.files(),
             tuple(self.constants.values()),
             tuple((v[q], v[k], v[x]) for q, k, x in self.cores if {q, k, x} <= v.keys()),
+            named=False,
         )
 
     def _input(self, info: Any) -> Port:
