@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from wexport import dtypes
 from wexport.bundle import DATA, INDEX, MANIFEST, fingerprint
 from wexport.manifest import VERSION, dump
 from wexport.model import Array
+from wexport.sketch import METHOD, Sketch
 from wexport.stats import Stats, scratch
 from wexport.storage import write_at
 from wexport.stream import groups, move
@@ -25,6 +26,7 @@ from wexport.view import View
 from wexport.work import run_all
 
 Progress = Callable[[int], None]  # called with the number of bytes that were written
+Result = tuple[str, dict[str, Any], str | None]
 _NO_DIGEST = "0" * 64
 
 
@@ -59,12 +61,15 @@ class _Shard:
 class _Feed:
     """A tensor on its way to the file."""
 
-    __slots__ = ("_digest", "_fd", "_local", "_place", "_progress", "stats")
+    __slots__ = ("_digest", "_fd", "_local", "_place", "_progress", "_sketch", "stats")
 
-    def __init__(self, item: Item, fd: int, place: int, local: threading.local, progress: Progress) -> None:
+    def __init__(
+        self, item: Item, fd: int, place: int, sketched: bool, local: threading.local, progress: Progress
+    ) -> None:
         self._fd, self._place, self._local, self._progress = fd, place, local, progress
         self._digest = hashlib.sha256()
-        self.stats = Stats(dtypes.name_of(item.dtype) or "uint8")
+        self._sketch = Sketch()
+        self.stats = Stats(dtypes.name_of(item.dtype) or "uint8", self._sketch.add if sketched else None)
 
     def __call__(self, chunk: NDArray[Any]) -> None:
         data = memoryview(chunk).cast("B")
@@ -74,9 +79,10 @@ class _Feed:
         self.stats.update(chunk, _scratch(self._local))
         self._progress(len(data))
 
-    def result(self) -> tuple[str, dict[str, Any]]:
-        """The checksum and the statistics, once all is written."""
-        return self._digest.hexdigest(), self.stats.result(_scratch(self._local))
+    def result(self) -> Result:
+        """The checksum, the statistics and the sketch, once all is written."""
+        stats = self.stats.result(_scratch(self._local))
+        return self._digest.hexdigest(), stats, self._sketch.result()
 
 
 def write_bundle(
@@ -96,7 +102,9 @@ def write_bundle(
         for shard in shards:
             head = shard.header(_NO_DIGEST)
             shard.fd, shard.start = os.open(shard.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), len(head)
-        results = _move_all(shards, progress)
+        results = _move_all(
+            shards, {name for name, item in manifest["tensors"].items() if _has_numbers(item)}, progress
+        )
         full = _completed(manifest, results)
         text = dump(full)
         digest = hashlib.sha256(text).hexdigest()
@@ -130,14 +138,14 @@ def _index(shards: Sequence[_Shard]) -> str:
     return json.dumps({"metadata": {"total_size": total}, "weight_map": places}, indent=2, ensure_ascii=False) + "\n"
 
 
-def _move_all(shards: Sequence[_Shard], progress: Progress) -> dict[str, tuple[str, dict[str, Any]]]:
+def _move_all(shards: Sequence[_Shard], sketched: Set[str], progress: Progress) -> dict[str, Result]:
     local = threading.local()
     feeds: dict[str, _Feed] = {}
     by_array: dict[int, list[Item]] = {}
     for shard in shards:
         place = shard.start
         for item in shard.items:
-            feeds[item.name] = _Feed(item, shard.fd, place, local, progress)
+            feeds[item.name] = _Feed(item, shard.fd, place, item.name in sketched, local, progress)
             by_array.setdefault(id(item.array), []).append(item)
             place += item.size
     jobs: list[list[Item]] = []
@@ -152,11 +160,17 @@ def _move_all(shards: Sequence[_Shard], progress: Progress) -> dict[str, tuple[s
     return {name: feed.result() for name, feed in feeds.items()}
 
 
-def _completed(manifest: Mapping[str, Any], results: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+def _has_numbers(entry: Mapping[str, Any]) -> bool:
+    """Whether a tensor's elements are numbers, not the bit patterns of a float type that another one stands in for."""
+    return not str(entry.get("stored_as", "")).startswith("float")
+
+
+def _completed(manifest: Mapping[str, Any], results: Mapping[str, Result]) -> dict[str, Any]:
     tensors = {name: {**item, "sha256": results[name][0]} for name, item in manifest["tensors"].items()}
     stats = {name: results[name][1] for name in tensors}
+    sketches = {name: {METHOD: text} for name in tensors if (text := results[name][2]) is not None}
     model = {**manifest["model"], "fingerprint": fingerprint(tensors)}
-    return {**manifest, "model": model, "tensors": tensors, "stats": stats}
+    return {**manifest, "model": model, "tensors": tensors, "stats": stats, "sketches": sketches}
 
 
 def _scratch(local: threading.local) -> NDArray[Any]:
