@@ -3,7 +3,7 @@
 Every element is added to one of 64 sums, with one of two signs; which ones, a hash of its place in the tensor (C order)
 tells, whatever the tensor's name, shape and type. Sketches are linear, sketch(b) - sketch(a) = sketch(b - a), and the
 length of a sketch is an estimate of the length of what was sketched (Charikar, Chen, Farach-Colton: "Finding Frequent
-Items in Data Streams", 2002). `docs/sketches.md` has the definition for other languages, and how good it is.
+Items in Data Streams", 2002). `docs/sketches.md` has the definition for other languages, the order of the sums, and how good it is.
 
 Sums are taken in float64, element after element within each block of 65,536, the blocks' sums one after the other; no
 BLAS, nothing that depends on the CPU. NumPy is loaded only to take sketches, not to compare them.
@@ -171,7 +171,7 @@ class Sketch:
                 sums = np.add.reduce(self._sums.reshape(64, 64)[lanes[:, None], lanes ^ lanes[:, None]], axis=0)
             if self._rest is not None:
                 sums = sums + self._rest
-            values = sums.astype(np.float32) + np.float32(0)  # no negative zeros
+            values = sums.astype(np.float32)
         largest = float(np.abs(values).max())
         if not math.isfinite(largest) or (largest < _TINY and sums.any()):
             return None
