@@ -3,10 +3,10 @@
 Every element is added to one of 64 sums, with one of two signs; which ones, a hash of its place in the tensor (C order)
 tells, whatever the tensor's name, shape and type. Sketches are linear, sketch(b) - sketch(a) = sketch(b - a), and the
 length of a sketch is an estimate of the length of what was sketched (Charikar, Chen, Farach-Colton: "Finding Frequent
-Items in Data Streams", 2002). `docs/sketches.md` has the definition for other languages, the order of the sums, and how good it is.
+Items in Data Streams", 2002). `docs/sketches.md` has the definition for other languages, and how good it is.
 
-Sums are taken in float64, element after element within each block of 65,536, the blocks' sums one after the other; no
-BLAS, nothing that depends on the CPU. NumPy is loaded only to take sketches, not to compare them.
+Sums are taken in float64 and in an order that is fixed, and stated there; no BLAS, nothing that depends on the CPU.
+NumPy is loaded only to take sketches, not to compare them.
 """
 
 from __future__ import annotations
