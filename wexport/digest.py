@@ -17,6 +17,7 @@ from wexport import dtypes
 from wexport.bundle import Bundle
 from wexport.model import Array
 from wexport.planning import Plan
+from wexport.sketch import METHOD, Sketch
 from wexport.stats import Stats, scratch
 from wexport.stream import Sink, groups, move
 from wexport.view import View
@@ -27,13 +28,17 @@ Progress = Callable[[int], None]  # called with the number of bytes that were ta
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A tensor to move: its name, safetensors type and shape, and where its elements are."""
+    """A tensor to move: its name, safetensors type and shape, and where its elements are.
+
+    `stored_as` is the source's type where it has no safetensors type of its own.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     array: Array
     view: View
+    stored_as: str | None = None
 
     @property
     def size(self) -> int:
@@ -42,10 +47,14 @@ class Item:
 
 
 class Digest(NamedTuple):
-    """What one pass over a tensor's elements tells: the SHA-256 of its bytes, and its statistics."""
+    """What one pass over a tensor's elements tells: the SHA-256 of its bytes, its statistics, and its sketch.
+
+    `sketches` is the tensor's entry in the manifest's section of that name, empty where it has none.
+    """
 
     sha256: str
     stats: dict[str, Any]
+    sketches: dict[str, str]
 
 
 class Digester:
@@ -54,12 +63,14 @@ class Digester:
     `local` holds the working memory of each thread, for all tensors.
     """
 
-    __slots__ = ("_hash", "_local", "_stats")
+    __slots__ = ("_hash", "_local", "_sketch", "_stats")
 
     def __init__(self, item: Item, local: threading.local) -> None:
         self._local = local
         self._hash = hashlib.sha256()
-        self._stats = Stats(dtypes.name_of(item.dtype) or "uint8")
+        self._sketch = Sketch()
+        numbers = not (item.stored_as or "").startswith("float")  # else they are the bit patterns of another type
+        self._stats = Stats(dtypes.name_of(item.dtype) or "uint8", self._sketch.add if numbers else None)
 
     def __call__(self, chunk: NDArray[Any]) -> None:
         """Take the next elements in, flat, as unsigned integers."""
@@ -68,12 +79,14 @@ class Digester:
 
     def result(self) -> Digest:
         """The digest, once all elements were taken in."""
-        return Digest(self._hash.hexdigest(), self._stats.result(_scratch(self._local)))
+        stats = self._stats.result(_scratch(self._local))  # gives the sketch the last elements, too
+        text = self._sketch.result()
+        return Digest(self._hash.hexdigest(), stats, {} if text is None else {METHOD: text})
 
 
 def planned(plan: Plan) -> list[Item]:
     """The tensors of a plan, in the data's order."""
-    return [Item(t.name, t.dtype, t.shape, t.array, t.view) for t in plan.tensors]
+    return [Item(t.name, t.dtype, t.shape, t.array, t.view, t.stored_as) for t in plan.tensors]
 
 
 def bundled(bundle: Bundle) -> list[Item]:
@@ -82,7 +95,7 @@ def bundled(bundle: Bundle) -> list[Item]:
     for name, entry in bundle.manifest["tensors"].items():
         shape = tuple(entry["shape"])
         array = Array(name, shape, dtypes.name_of(entry["dtype"]) or "uint8", bundle.ranges[name])
-        found.append(Item(name, entry["dtype"], shape, array, View.whole(shape)))
+        found.append(Item(name, entry["dtype"], shape, array, View.whole(shape), entry.get("stored_as")))
     return found
 
 

@@ -24,9 +24,11 @@ Manifest = dict[str, Any]
 
 SECTIONS = (
     "model", "inputs", "outputs", "layers", "calls", "equations", "weights", "tensors", "aliases", "left_out", "stats",
+    "sketches",
 )  # fmt: skip
+LATER = {"sketches"}  # manifests from before these sections lack them
 _LISTS = {"calls"}
-_RECORDS = ("inputs", "outputs", "layers", "weights", "tensors", "aliases", "left_out", "stats")
+_RECORDS = ("inputs", "outputs", "layers", "weights", "tensors", "aliases", "left_out", "stats", "sketches")
 _LONG_KEY = 1000
 _DEEPEST = 100
 # what YAML 1.1 readers refuse or fold even in quotes: controls, line separators, byte order marks, surrogates

@@ -15,7 +15,8 @@ from wexport.bundle import Bundle
 from wexport.errors import BundleError
 from wexport.layers.complete import KINDS
 from wexport.layers.registry import Kind
-from wexport.manifest import SECTIONS, VERSION
+from wexport.manifest import LATER, SECTIONS, VERSION
+from wexport.sketch import METHOD
 
 Json = Any
 _TEXT: Json = {"type": "string"}
@@ -50,13 +51,14 @@ def schema() -> dict[str, Json]:
         "stats": _each(
             {**dict.fromkeys(("min", "max", "mean", "std", "l2"), _NUMBER), "zeros": _COUNT, "nonfinite": _COUNT}
         ),
+        "sketches": _each({}, {METHOD: {"type": "string", "pattern": "^[A-Za-z0-9+/]{342}==$"}}),  # 256 bytes
     }
     version = {"type": "integer", "minimum": 1, "maximum": VERSION}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"wexport manifest, format version {VERSION}",
         "type": "object",
-        "required": ["wexport", *SECTIONS],
+        "required": ["wexport", *(name for name in SECTIONS if name not in LATER)],
         "properties": {"wexport": version, **{name: sections[name] for name in SECTIONS}},
         "$defs": {
             "layer": _layer(),

@@ -8,6 +8,7 @@ Computing Sample Variances", 1979). NumPy's sum of a contiguous block has a fixe
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,15 @@ _BATCH = 4  # blocks taken in one step, so that threads seldom wait for each oth
 
 
 class Stats:
-    """The running statistics of one tensor."""
+    """The running statistics of one tensor.
 
-    def __init__(self, dtype: str) -> None:
-        self.dtype = dtype
+    Args:
+        dtype: the elements' type.
+        also: given the same blocks on the way, in order (rows, elements), as real numbers; a complex one is two.
+    """
+
+    def __init__(self, dtype: str, also: Callable[[NDArray[Any]], None] | None = None) -> None:
+        self.dtype, self._also = dtype, also
         self.count = self.zeros = self.nonfinite = 0
         self.low, self.high = math.inf, -math.inf
         self.mean = self.squares = 0.0  # the mean so far, and the sum of squared deviations from it
@@ -58,6 +64,8 @@ class Stats:
     def _blocks(self, raw: NDArray[Any], scratch: NDArray[Any]) -> None:
         """Add blocks, one a row."""
         x = _numbers(raw, self.dtype)
+        if self._also:
+            self._also(x)
         rows, n = x.shape
         d = scratch[: x.size].reshape(x.shape)
         low, high = float(x.min()), float(x.max())

@@ -117,8 +117,9 @@ def _move_all(shards: Sequence[_Shard], progress: Progress) -> dict[str, Digest]
 def _completed(manifest: Mapping[str, Any], results: Mapping[str, Digest]) -> dict[str, Any]:
     tensors = {name: {**item, "sha256": results[name].sha256} for name, item in manifest["tensors"].items()}
     stats = {name: results[name].stats for name in tensors}
+    sketches = {name: results[name].sketches for name in tensors if results[name].sketches}
     model = {**manifest["model"], "fingerprint": fingerprint(tensors)}
-    return {**manifest, "model": model, "tensors": tensors, "stats": stats}
+    return {**manifest, "model": model, "tensors": tensors, "stats": stats, "sketches": sketches}
 
 
 _turn = threading.Lock()  # a file system lets one writer at a time into a file; there, the others would wait busily

@@ -69,6 +69,7 @@ def _set(value: Any, *path: Any) -> Callable[[Any], None]:
         (_drop("weights", "dense_1/dense_1/bias:0", "layout"), "weights > dense_1/dense_1/bias:0"),
         (_drop("model", "fingerprint"), "model"),
         (_drop("stats", "dense_1.bias", "l2"), "stats > dense_1.bias"),
+        (_set("AAAA", "sketches", "dense_1.bias", "count64"), "sketches > dense_1.bias"),
     ],
 )
 def test_what_breaks_it_is_seen(change: Callable[[Any], None], place: str, exported: Exported) -> None:
@@ -91,6 +92,14 @@ def test_fields_that_nobody_knows_are_allowed(exported: Exported) -> None:
     ):
         entry["new"] = {"a": 1}
     manifest["layers"]["later"] = {"kind": "of_the_future", "class": None}
+    assert violations(manifest) == []
+
+
+def test_manifests_from_before_sketches_keep_to_it(exported: Exported) -> None:
+    manifest = dict(exported(case("keras2.0.8-tf1.4/m1_stock.h5")).manifest)
+    del manifest["sketches"]
+    assert violations(manifest) == []
+    manifest["sketches"] = {"dense_1.bias": {"another": "method"}}
     assert violations(manifest) == []
 
 

@@ -138,7 +138,7 @@ def _model(path: Path, architecture: Path | None, progress: Progress) -> Side:
     for name, found in sums.items():
         manifest["tensors"][name]["sha256"] = found.sha256
         manifest["stats"][name] = found.stats
-    manifest["sketches"] = {name: found.sketch for name, found in sums.items() if found.sketch is not None}
+    manifest["sketches"] = {name: found.sketches for name, found in sums.items() if found.sketches}
     manifest["model"]["fingerprint"] = fingerprint(manifest["tensors"])
     size = sum(item.size for item in items)
     return Side(path, "model", manifest, plan.warnings, {item.name: item for item in items}, size, plan.close)
