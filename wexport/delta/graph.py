@@ -59,6 +59,13 @@ class Graph:
                     for k, operand in enumerate(operands):
                         self.users.setdefault(operand, []).append((node.name, i, role, k))
 
+    def keep_weighted(self) -> None:
+        """Forget the wiring, and the layers without weights."""
+        self.nodes = {name: node for name, node in self.nodes.items() if node.tensors}
+        for node in self.nodes.values():
+            node.calls = []
+        self.inputs, self.outputs, self.users = [], {}, {}
+
 
 def graph_of(manifest: Mapping[str, Any], reduced: bool) -> Graph:
     """The graph that a manifest describes; `reduced` looks through layers that only move data."""

@@ -60,8 +60,9 @@ class Matching:
         for name, node in self.b.nodes.items():
             if name in self.to_a or not node.calls:
                 continue
-            reads = [_renamed(o, self._inputs_a, self.to_a) for o in self._reads[1][name]]
-            if None in reads:
+            origins = [_renamed(o, self._inputs_a, self.to_a) for o in self._reads[1][name]]
+            reads = [o for o in origins if o is not None]
+            if len(reads) < len(origins):
                 continue
             users = dict.fromkeys(use[0] for use in self.a.users.get(reads[0], ())) if reads else roots
             self._choose((a for a in users if self._reads[0][a] == reads), name, strict, guarded)

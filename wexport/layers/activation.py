@@ -157,7 +157,7 @@ def _compute_activation(step: Step) -> Array:
     return step.activate("activation", x)
 
 
-kind("identity")
+kind("identity", moves=True)
 _QUIET = (
     "Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise", "ActivityRegularization", "Identity",
     "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D",

@@ -32,17 +32,18 @@ from wexport.layers.totals import padded
 
 Array = NDArray[Any]
 
-kind("dynamic_reshape", zero_copies=BOOL)
-kind("dynamic_slice", "dynamic_tile", "dynamic_squeeze", "dynamic_expand_dims")
-kind("dynamic_split", axis=INT)
+kind("dynamic_reshape", moves=True, zero_copies=BOOL)
+kind("dynamic_slice", "dynamic_squeeze", "dynamic_expand_dims", moves=True)
+kind("dynamic_tile")
+kind("dynamic_split", moves=True, axis=INT)
 kind("dynamic_pad", mode=TEXT)
 kind("dynamic_reduce", function=TEXT, keepdims=BOOL, empty_is_none=BOOL)
-kind("expand", maybe={"shape": INTS})
+kind("expand", moves=True, maybe={"shape": INTS})
 kind("fill", maybe={"shape": INTS}, value=ANY, type=TEXT)
 kind("range", type=TEXT)
 kind("eye_like", k=INT, type=TEXT)
 kind("triangle", maybe={"k": INT}, upper=BOOL)
-kind("shape", start=INT, end=optional(INT))
+kind("shape", moves=True, start=INT, end=optional(INT))
 kind("size")
 
 opaque(

@@ -29,7 +29,7 @@ Array = NDArray[Any]
 
 ELEMENTWISE = ("add", "subtract", "multiply", "average", "maximum", "minimum", "divide", "floor_divide", "power", "mod")
 kind(*ELEMENTWISE, broadcast=TEXT, maybe={"mask_rule": TEXT, "masked": BOOL, "truncate": BOOL})
-kind("concat", axis=INT, maybe={"mask_rule": TEXT})
+kind("concat", moves=True, axis=INT, maybe={"mask_rule": TEXT})
 kind("dot", axes=INTS, normalize=BOOL, epsilon=NUMBER, keep=BOOL)
 
 _CLASSES = {

@@ -23,9 +23,9 @@ from wexport.layers.step import Step, Terms
 
 Array = NDArray[Any]
 
-kind("flatten_at", axis=INT)
+kind("flatten_at", moves=True, axis=INT)
 kind("depth_to_space", "space_to_depth", block=INT, mode=TEXT)
-kind("dropout")
+kind("dropout", moves=True)
 kind("spread", shape=INTS)
 
 opaque("flatten_at", "depth_to_space", "space_to_depth")

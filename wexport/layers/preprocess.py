@@ -304,7 +304,7 @@ def _compute_category(step: Step) -> Array:
 
 # -- images ------------------------------------------------------------------------------------------------------------
 
-kind("augmentation")
+kind("augmentation", moves=True)
 _RANDOM = (
     "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter", "RandomContrast", "RandomElasticTransform",
     "RandomErasing", "RandomFlip", "RandomGaussianBlur", "RandomGrayscale", "RandomHeight", "RandomHue",

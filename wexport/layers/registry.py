@@ -86,7 +86,8 @@ AxisRule = Callable[[Attributes], int]
 class Kind:
     """What wexport knows of a kind of layer.
 
-    `feature_axis` gives the axis of x, the batch counted, that the `in` axis of its kernel reads.
+    `feature_axis` gives the axis of x, the batch counted, that the `in` axis of its kernel reads. `moves` says that it
+    only moves data: frameworks need different layers of this sort for the same model.
     """
 
     name: str
@@ -96,18 +97,30 @@ class Kind:
     flow: FlowRule | None = None
     equations: Callable[..., Sequence[str]] | None = None
     computes: Callable[..., Any] | None = None
+    moves: bool = False
 
+
+# attributes that tell how a framework lays its data out and hands them on, not what is computed
+NOTATION = frozenset((
+    "axes", "broadcast", "data_format", "fused", "kernel_axes", "keepdims", "mask_rule", "masked_output",
+    "merge_mode", "output_padding", "output_size", "output_shape", "part", "parts", "reads", "return_sequences",
+    "return_state", "time_distributed", "zero",
+))  # fmt: skip
 
 KINDS: dict[str, Kind] = {}
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def kind(
-    *names: str, feature_axis: AxisRule | None = None, maybe: dict[str, Json] | None = None, **attributes: Json
+    *names: str,
+    feature_axis: AxisRule | None = None,
+    maybe: dict[str, Json] | None = None,
+    moves: bool = False,
+    **attributes: Json,
 ) -> None:
     """Declare kinds that have these attributes; `maybe` are those that need not be there."""
     for name in names:
-        KINDS[name] = Kind(name, attributes, maybe or {}, feature_axis)
+        KINDS[name] = Kind(name, attributes, maybe or {}, feature_axis, moves=moves)
 
 
 def flow(*names: str) -> Callable[[F], F]:

@@ -29,9 +29,9 @@ from wexport.model import Json
 
 Array = NDArray[Any]
 
-kind("flatten", data_format=FORMAT)
-kind("reshape", shape=INTS)
-kind("permute", order=INTS)
+kind("flatten", moves=True, data_format=FORMAT)
+kind("reshape", moves=True, shape=INTS)
+kind("permute", moves=True, order=INTS)
 kind("repeat", times=INT)
 kind("pad", pads=ANY, data_format=FORMAT)
 kind("crop", cuts=ANY, data_format=FORMAT)

@@ -1,0 +1,285 @@
+"""Two sides compared: what matches what, the facts, and how far each tensor, gate and layer moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wexport.delta.change import Change, estimated, together
+from wexport.delta.facts import VALUES, Fact, Models, alias_facts, layer_facts, port_facts, tensor_facts
+from wexport.delta.graph import graph_of
+from wexport.delta.match import Matching, match_layers, match_names
+from wexport.delta.side import Progress, Side
+from wexport.delta.tensors import Pair, Tensors, anchors, forms, source_of, unique_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A layer, a gate (or direction, or head part) of it, or what it reads from one source: how far it moved as one."""
+
+    layer: str
+    part: str
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What changed from A to B.
+
+    `facts` are the differences; `provenance` what differs of where the models come from, from A to B; `layers` and
+    `tensors` what was matched with what, and how; `equal` counts what is the same under the same name, `within` the
+    tensors that moved no further than the tolerance; `notes` say what could not be compared.
+    """
+
+    a: Side
+    b: Side
+    facts: tuple[Fact, ...]
+    provenance: Mapping[str, tuple[Any, Any]]
+    layers: tuple[Pair, ...]
+    tensors: tuple[Pair, ...]
+    groups: tuple[Group, ...]
+    equal: Mapping[str, int]
+    within: int
+    same_weights: bool
+    notes: tuple[str, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs, provenance aside."""
+        return not self.facts
+
+
+def difference(
+    a: Side,
+    b: Side,
+    *,
+    by_name: bool = False,
+    tolerance: float = 0.0,
+    top: int = 0,
+    progress: Progress = lambda size: None,
+) -> Difference:
+    """Compare two sides.
+
+    Args:
+        a: one side, the older.
+        b: the other.
+        by_name: match by names alone.
+        tolerance: tensors whose relative change is at most this count as equal.
+        top: how many places of each axis of a changed tensor to name that moved most.
+        progress: called with the number of bytes read, from several threads.
+
+    Raises:
+        BundleError: a bundle's data do not fit its manifest.
+        SourceError: a file cannot be read to its end.
+    """
+    one, two = a.manifest, b.manifest
+    loose = _family(one) != _family(two)
+    same = {} if by_name else unique_bytes(one, two)
+    layers = _matched(one, two, loose, by_name, same)
+    models = Models(one, two, layers, loose)
+    tensors = Tensors(one, two, layers)
+    gone, new = tensors.match(same)
+    changes = _changes(a, b, tensors.pairs, top, progress)
+    facts = [*port_facts(models), *layer_facts(models)]
+    facts += (_lone("tensor removed", name, None, one) for name in gone if one["tensors"][name]["layer"] in layers.to_b or one["tensors"][name]["layer"] is None)
+    facts += (_lone("tensor added", None, name, two) for name in new if two["tensors"][name]["layer"] in layers.to_a or two["tensors"][name]["layer"] is None)
+    names = {pair.a: pair.b for pair in tensors.pairs if pair.a is not None and pair.b is not None}
+    for pair in tensors.pairs:
+        facts += tensor_facts(models, pair, changes.get(pair), _expected(models, tensors, pair))
+    facts += alias_facts(models, names)
+    kept = [fact for fact in facts if not _within(fact, tolerance)]
+    return Difference(
+        a,
+        b,
+        tuple(kept),
+        _provenance(one, two),
+        tuple(Pair(x, y, layers.how[x]) for x, y in layers.to_b.items()),
+        tuple(tensors.pairs),
+        tuple(_groups(models, tensors, changes)),
+        _equal(models, tensors.pairs, kept),
+        len(facts) - len(kept),
+        _same_weights(tensors.pairs, gone, new, models),
+        tuple(_notes(a, b, changes, loose, models)),
+    )
+
+
+def _family(manifest: Mapping[str, Any]) -> tuple[str, str]:
+    """What two models must have in common to be compared as they are: the framework, and its kind of file."""
+    about = manifest["model"]
+    return about.get("framework", ""), about.get("source", {}).get("format", "").partition("-")[0]
+
+
+def _matched(
+    one: Mapping[str, Any], two: Mapping[str, Any], loose: bool, by_name: bool, same: Mapping[str, str]
+) -> Matching:
+    graphs = graph_of(one, loose), graph_of(two, loose)
+    if bool(one["calls"]) != bool(two["calls"]):  # a file of weights alone tells of nothing else
+        for graph in graphs:
+            graph.keep_weighted()
+    shapes = forms(one, graphs[0]), forms(two, graphs[1])
+    return match_names(*graphs, shapes) if by_name else match_layers(*graphs, shapes, anchors(one, two, same))
+
+
+def _lone(what: str, a: str | None, b: str | None, manifest: Mapping[str, Any]) -> Fact:
+    item = manifest["tensors"][a if b is None else b]
+    return Fact(what, "structure", a, b, {"dtype": item["dtype"], "shape": item["shape"]})
+
+
+def _changes(a: Side, b: Side, pairs: Sequence[Pair], top: int, progress: Progress) -> dict[Pair, Change]:
+    """How far each pair of the same shape moved whose bytes differ."""
+    tensors = a.manifest["tensors"], b.manifest["tensors"]
+    moved = [pair for pair in pairs if _comparable(tensors[0].get(pair.a), tensors[1].get(pair.b))]
+    exact = [pair for pair in moved if all(n is None or s.has_data for s, n in ((a, pair.a), (b, pair.b)))]
+    known = set(exact)
+    found = {pair: estimated(a.manifest, b.manifest, pair.a, pair.b) for pair in moved if pair not in known}
+    if exact:
+        found |= _measured(a, b, exact, top, progress)
+    return {pair: found[pair] for pair in moved}
+
+
+def _measured(a: Side, b: Side, pairs: Sequence[Pair], top: int, progress: Progress) -> dict[Pair, Change]:
+    from wexport.delta.measure import measured
+    from wexport.work import run_all
+
+    found: dict[Pair, Change] = {}
+
+    def size(pair: Pair) -> int:
+        sides = ((a, pair.a), (b, pair.b))
+        return sum(side.items[name].size for side, name in sides if name is not None)
+
+    def measure(pair: Pair) -> None:
+        found[pair] = measured(a, b, pair.a, pair.b, top)
+        progress(size(pair))
+
+    run_all(measure, sorted(pairs, key=lambda pair: -size(pair)), sum(map(size, pairs)))
+    for pair in pairs:
+        for side, name in ((a, pair.a), (b, pair.b)):
+            side.read += side.items[name].size if name is not None and side.what == "bundle" else 0
+    return found
+
+
+def _comparable(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> bool:
+    """Whether two tensors of other bytes have their elements in the same places."""
+    if a is None or b is None:
+        return True
+    differ = a["sha256"] != b["sha256"] or a["dtype"] != b["dtype"]
+    return differ and [n for n in a["shape"] if n != 1] == [n for n in b["shape"] if n != 1]
+
+
+def _within(fact: Fact, tolerance: float) -> bool:
+    relative = fact.change.relative if fact.change is not None else None
+    return tolerance > 0 and fact.category == VALUES and relative is not None and relative <= tolerance
+
+
+def _expected(m: Models, tensors: Tensors, pair: Pair) -> str | None:
+    """What a tensor of A is called in B if only its layer, or the source that it reads, was renamed."""
+    item = m.a["tensors"].get(pair.a)
+    layer = m.layers.to_b.get(item["layer"]) if item is not None else None
+    if item is None or layer is None or pair.a is None:
+        return None
+    name = f"{layer}{pair.a.removeprefix(item['layer'])}"
+    source, number = source_of(m.a, item)
+    end = f".from.{source}" + (f"~{number + 1}" if number else "")
+    if source and name.endswith(end) and source in tensors.sources:
+        name = name.removesuffix(end) + end.replace(source, tensors.sources[source])
+    return name
+
+
+# -- sums --------------------------------------------------------------------------------------------------------------
+
+
+def _groups(m: Models, tensors: Tensors, changes: Mapping[Pair, Change]) -> Iterator[Group]:
+    """Each layer with tensors that moved, its gates and its sources, all their tensors together."""
+    members: dict[tuple[str, str], list[Pair]] = {}
+    for pair in tensors.pairs:
+        side, name = (m.b, pair.b) if pair.b is not None else (m.a, pair.a)
+        item = side["tensors"][name]
+        layer = str(item["layer"] or "") if pair.b is not None else m.layers.to_b.get(item["layer"], "")
+        for part in ("", *_parts(side, item)) if layer else ():
+            members.setdefault((layer, part), []).append(pair)
+    moving = {layer for (layer, _), pairs in members.items() if any(pair in changes for pair in pairs)}
+    for (layer, part), pairs in members.items():
+        if layer in moving:
+            moved = [changes[pair] for pair in pairs if pair in changes]
+            still = (m.a["stats"].get(pair.a, {}).get("l2") for pair in pairs if pair not in changes)
+            yield Group(layer, part, together(moved, still))
+
+
+def _parts(manifest: Mapping[str, Any], item: Mapping[str, Any]) -> Iterator[str]:
+    """The labels of a tensor, together, and its source."""
+    labels = [label for label in item["at"].values() if isinstance(label, str) and label not in ("", item["role"])]
+    if labels:
+        yield ".".join(labels)
+    source, _ = source_of(manifest, item)
+    if source:
+        yield f"from.{source}"
+
+
+def _equal(m: Models, pairs: Sequence[Pair], facts: Sequence[Fact]) -> dict[str, int]:
+    """How many layers and tensors nothing is said of, and the parameters of these."""
+    touched_tensors = {fact.b for fact in facts if fact.what.startswith(("tensor", "values"))}
+    equal = [pair.b for pair in pairs if pair.a == pair.b and pair.a is not None and pair.b not in touched_tensors]
+    touched = {fact.b for fact in facts if fact.what.startswith(("layer", "attribute"))}
+    touched |= {m.b["tensors"][name]["layer"] for name in touched_tensors if name in m.b["tensors"]}
+    touched |= {m.layers.to_b.get(m.a["tensors"][fact.a]["layer"]) for fact in facts if fact.a in m.a["tensors"]}
+    layers = sum(1 for a, b in m.layers.to_b.items() if a == b and b not in touched)
+    return {"layers": layers, "tensors": len(equal), "parameters": sum(_size(m.b["tensors"][n]["shape"]) for n in equal)}
+
+
+def _size(shape: Iterable[int]) -> int:
+    size = 1
+    for n in shape:
+        size *= n
+    return size
+
+
+def _same_weights(pairs: Sequence[Pair], gone: Sequence[str], new: Sequence[str], m: Models) -> bool:
+    """Whether every weight of each side has a partner with the same bytes; constants are none."""
+    left = [m.a["tensors"][name]["layer"] for name in gone] + [m.b["tensors"][name]["layer"] for name in new]
+    return not any(left) and all(
+        pair.a is not None and pair.b is not None and m.a["tensors"][pair.a]["sha256"] == m.b["tensors"][pair.b]["sha256"]
+        for pair in pairs
+    )
+
+
+# -- where they come from ----------------------------------------------------------------------------------------------
+
+
+def _provenance(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What differs of the files that the models come from; never alone a difference."""
+    a, b = _origin(one), _origin(two)
+    return {key: (a[key], b[key]) for key in a if a[key] != b[key]}
+
+
+def _origin(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    about = manifest["model"]
+    classes: dict[str, dict[str, None]] = {}
+    for layer in manifest["layers"].values():
+        classes.setdefault(layer["kind"], {})[str(layer.get("class"))] = None
+    return {
+        "framework": about.get("framework"),
+        "version": about.get("framework_version"),
+        "file": about.get("source", {}).get("file"),
+        "format": about.get("source", {}).get("format"),
+        "model": about.get("name"),
+        "classes": {kind: sorted(words) for kind, words in sorted(classes.items())},
+        "left out": len(manifest["left_out"]),
+    }
+
+
+def _notes(a: Side, b: Side, changes: Mapping[Pair, Change], loose: bool, m: Models) -> Iterator[str]:
+    """What could not be compared, and why."""
+    yield from a.warnings
+    yield from b.warnings
+    bare = [side for side in (a, b) if not side.has_data]
+    if changes and bare:
+        where = " and ".join(str(side.path) for side in bare)
+        yield f"{where}: without the data, changes are estimated; max |change|, share and top are unavailable"
+    if missing := sum(change.moved is None for change in changes.values()):
+        yield f"no sketch of {missing:,} changed tensors: how far they moved is unavailable; compare the bundles"
+    if bool(m.a["calls"]) != bool(m.b["calls"]):
+        side = a if not m.a["calls"] else b
+        yield f"{side.path}: tells no graph; layers without weights, inputs and wiring are not compared"
+    if loose:
+        yield "other frameworks: layers that only move data are looked through, their notation is no difference"
