@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
@@ -80,6 +81,21 @@ def test_an_encrypted_archive(tmp_path: Path) -> None:
     data[place + 8] |= 1
     path.write_bytes(data)
     refuse(path, "is encrypted")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_members(method: int, tmp_path: Path) -> None:
+    """Whatever the unpackers make of other bytes is a refusal that names the member."""
+    whole = archive(tmp_path / "model.keras", members(), method).read_bytes()
+    for name in ("config.json", "model.weights.h5"):
+        with zipfile.ZipFile(io.BytesIO(whole)) as opened:
+            info = opened.getinfo(name)
+        start = info.header_offset + 30 + len(name)
+        for place in range(start + 9, start + info.compress_size, max(1, info.compress_size // 9)):
+            data = bytearray(whole)
+            data[place] ^= 0x55
+            (tmp_path / "model.keras").write_bytes(data)
+            refuse(tmp_path / "model.keras", f"'{name}' is damaged: .*; copy the file anew")
 
 
 CONFIGS = {

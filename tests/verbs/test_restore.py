@@ -256,6 +256,47 @@ def test_an_archive_that_was_packed_again(exported: Exported, tmp_path: Path) ->
         assert all(new.read(n) == old.read(n) for n in old.namelist() if n != "model.weights.h5")
 
 
+def spoil_checksum(data: bytearray, local: int, central: int, body: int) -> None:
+    data[central + 16] ^= 1
+    data[local + 14] ^= 1
+
+
+def spoil_method(data: bytearray, local: int, central: int, body: int) -> None:
+    data[central + 10 : central + 12] = data[local + 8 : local + 10] = b"\x61\0"
+
+
+def spoil_data(data: bytearray, local: int, central: int, body: int) -> None:
+    data[body] = 0xFF
+
+
+def spoil_place(data: bytearray, local: int, central: int, body: int) -> None:
+    data[local : local + 4] = b"gone"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [(spoil_checksum, "is damaged: Bad CRC"), (spoil_method, "cannot be unpacked"), (spoil_data, "is damaged: Error"),
+     (spoil_place, "is damaged: Bad magic")],
+)  # fmt: skip
+def test_another_member_that_is_damaged(
+    spoil: Callable[[bytearray, int, int, int], None], message: str, exported: Exported, tmp_path: Path
+) -> None:
+    """Nothing reads it before the archive is packed again; then it is named, and no part of a copy stays behind."""
+    source, bundle = tmp_path / "model.keras", copied(exported(ARCHIVE), tmp_path / "bundle")
+    shutil.copyfile(ARCHIVE.path, source)
+    with zipfile.ZipFile(source, "a", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("assets/other.bin", b"0123456789" * 99)
+        local = packed.getinfo("assets/other.bin").header_offset
+    data = bytearray(source.read_bytes())
+    spoil(data, local, data.rindex(b"PK\x01\x02"), local + 30 + len("assets/other.bin"))
+    source.write_bytes(data)
+    edit(bundle)
+    before = files(tmp_path)
+    with pytest.raises(wexport.SourceError, match=f"model.keras: 'assets/other.bin' {message}"):
+        wexport.restore(bundle, tmp_path / "new.keras", into=source)
+    assert files(tmp_path) == before
+
+
 def test_an_unpacked_archive(tmp_path: Path) -> None:
     source = tmp_path / "model"
     with zipfile.ZipFile(ARCHIVE.path) as packed:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from wexport.model import Model
 from wexport.readers.hdf5 import Chunked, Compact
 from wexport.readers.hdf5_rewrite import rewrite_hdf5
-from wexport.readers.keras.archive import WEIGHTS, member_start
+from wexport.readers.keras.archive import WEIGHTS, member_start, unpacked
 from wexport.storage import FileRange, SourceFile, Storage
 
 Edits = Sequence[tuple[Storage, Storage]]
@@ -64,17 +64,23 @@ def _repack(path: Path, target: Path, file: SourceFile, edits: Edits) -> None:
     loose = target.with_name(f"{target.name}.h5")
     with zipfile.ZipFile(path) as archive:
         info = archive.getinfo(WEIGHTS)
-        with archive.open(info) as member, loose.open("wb") as out:
-            shutil.copyfileobj(member, out, _BLOCK)
+        with loose.open("wb") as out:
+            out.writelines(unpacked(path, archive, info))
         stored = info.compress_type == zipfile.ZIP_STORED
         rewrite_hdf5(loose, member_start(path, file, info) if stored else 0, edits)
         with zipfile.ZipFile(target, "w") as packed:
             for each in archive.infolist():
-                big = each.file_size >= 1 << 31
-                with (
-                    archive.open(each) if each is not info else loose.open("rb") as source,
-                    packed.open(copy.copy(each), "w", force_zip64=big) as out,
-                ):
-                    shutil.copyfileobj(source, out, _BLOCK)
+                blocks = unpacked(path, archive, each) if each is not info else _blocks(loose)
+                first = next(blocks, b"")  # what cannot be read is refused before it is packed
+                with packed.open(copy.copy(each), "w", force_zip64=each.file_size >= 1 << 31) as out:
+                    out.write(first)
+                    for block in blocks:
+                        out.write(block)
             packed.comment = archive.comment
     loose.unlink()
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while data := file.read(_BLOCK):
+            yield data
