@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -61,8 +62,9 @@ def _by_file(model: Model, changed: Mapping[str, Storage]) -> dict[SourceFile, E
 
 def _repack(path: Path, target: Path, file: SourceFile, edits: Edits) -> None:
     """Write an archive anew, its members in their order, each packed as it was."""
-    loose = target.with_name(f"{target.name}.h5")
-    with zipfile.ZipFile(path) as archive:
+    folder = tempfile.TemporaryDirectory(dir=target.parent, prefix=".wexport-")
+    with zipfile.ZipFile(path) as archive, folder as name:
+        loose = Path(name, WEIGHTS)
         info = archive.getinfo(WEIGHTS)
         with loose.open("wb") as out:
             out.writelines(unpacked(path, archive, info))
@@ -77,7 +79,6 @@ def _repack(path: Path, target: Path, file: SourceFile, edits: Edits) -> None:
                     for block in blocks:
                         out.write(block)
             packed.comment = archive.comment
-    loose.unlink()
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
