@@ -309,6 +309,50 @@ def test_an_unpacked_archive(tmp_path: Path) -> None:
     assert files(tmp_path / "new")["config.json"] == files(source)["config.json"]
 
 
+def unpacked(place: Path) -> Path:
+    with zipfile.ZipFile(ARCHIVE.path) as packed:
+        packed.extractall(place)
+    return place
+
+
+def test_an_unpacked_archive_that_is_read_only(exported: Exported, tmp_path: Path) -> None:
+    """The copy has modes of its own, so that it can be written, and links become what they lead to."""
+    source, bundle = unpacked(tmp_path / "model"), copied(exported(ARCHIVE), tmp_path / "bundle")
+    (source / "empty").mkdir()
+    (source / "config.json").rename(tmp_path / "far.json")
+    (source / "config.json").symlink_to("../far.json")
+    for path in (source / "metadata.json", source / "model.weights.h5"):
+        path.chmod(0o444)
+    for path in (source / "empty", source):
+        path.chmod(0o555)
+    wanted = edit(bundle)
+    wexport.restore(bundle, tmp_path / "new", into=source)
+    assert tensors(tmp_path / "new", None, tmp_path / "again") == wanted
+    paths = [tmp_path / "new", *(tmp_path / "new").rglob("*")]
+    assert sorted(p.name for p in paths[1:]) == ["config.json", "empty", "metadata.json", "model.weights.h5"]
+    assert all(p.stat().st_mode & 0o200 and not p.is_symlink() for p in paths)
+    source.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [(os.mkfifo, "is not a regular file"), (lambda p: p.symlink_to("lost"), "cannot be read: No such file"),
+     (lambda p: p.symlink_to("."), "is a link to a folder"), (lambda p: p.symlink_to(p), "cannot be read: Too many")],
+    ids=["fifo", "dangling", "folder", "loop"],
+)  # fmt: skip
+def test_an_unpacked_archive_with_what_is_no_file(
+    make: Callable[[Path], Any], message: str, exported: Exported, tmp_path: Path
+) -> None:
+    source, bundle = unpacked(tmp_path / "model"), copied(exported(ARCHIVE), tmp_path / "bundle")
+    (source / "assets").mkdir()
+    make(source / "assets" / "odd")
+    before = files(tmp_path)
+    with pytest.raises(wexport.SourceError, match=f"/model/assets/odd: {message}"):
+        wexport.restore(bundle, tmp_path / "new", into=source)
+    assert files(tmp_path) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle", "model"]
+
+
 def test_shards_stand_beside_their_map(exported: Exported, tmp_path: Path) -> None:
     bundle = exported(SHARDED).path
     wexport.restore(bundle, tmp_path / "new" / "other.weights.json", into=SHARDED.path)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from wexport.errors import SourceError
 from wexport.model import Model
 from wexport.readers.hdf5 import Chunked, Compact
 from wexport.readers.hdf5_rewrite import rewrite_hdf5
@@ -29,12 +31,12 @@ def rewrite(path: Path, model: Model, changed: Mapping[str, Storage], place: Pat
         place: a folder, in which the copy is called `name`; shards keep their names.
 
     Raises:
-        SourceError: an array cannot be written.
+        SourceError: an array cannot be written, or an unpacked archive holds what is no file.
     """
     target = place / name
     edits = _by_file(model, changed)
     if path.is_dir():
-        shutil.copytree(path, target)
+        _copy_folder(path, target)
         for own in edits.values():
             rewrite_hdf5(target / WEIGHTS, 0, own)
         return
@@ -48,6 +50,31 @@ def rewrite(path: Path, model: Model, changed: Mapping[str, Storage], place: Pat
         if copied != target:
             shutil.copyfile(file.path, copied)
         rewrite_hdf5(copied, 0, edits.get(file, ()))
+
+
+def _copy_folder(path: Path, target: Path) -> None:
+    """Copy what files hold, not their modes: the copy is written to, and it is its owner's."""
+    folders, files = [path], []
+    for above, inner, names in os.walk(path, onerror=_unreadable):
+        if links := [name for name in sorted(inner) if Path(above, name).is_symlink()]:
+            raise SourceError(f"{Path(above, links[0])}: is a link to a folder; put the folder there, or take it out")
+        folders += [Path(above, name) for name in sorted(inner)]
+        files += [Path(above, name) for name in sorted(names)]
+    for file in files:
+        try:
+            SourceFile(file).close()
+        except SourceError as error:
+            raise SourceError(
+                f"{error}; {path} is copied whole: take out of it what is no part of the model"
+            ) from error
+    for folder in folders:
+        (target / folder.relative_to(path)).mkdir()
+    for file in files:
+        shutil.copyfile(file, target / file.relative_to(path))
+
+
+def _unreadable(error: OSError) -> None:
+    raise SourceError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
 def _by_file(model: Model, changed: Mapping[str, Storage]) -> dict[SourceFile, Edits]:
