@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import struct
 import subprocess
 import sys
@@ -162,16 +161,25 @@ def test_a_member_that_claims_to_be_large(size: int, tmp_path: Path) -> None:
     refuse(path)
 
 
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)  # here: no code may run between fork and exec
+import wexport
+try:
+    wexport.export(*sys.argv[2:])
+except wexport.WexportError:
+    sys.exit(2)
+"""
+
+
 def limited(path: Path, out: Path, memory: int) -> int:
     """The exit code of an export in a process that may not take more memory than this, nor 20 seconds."""
-    script = "import sys, wexport\ntry: wexport.export(*sys.argv[1:])\nexcept wexport.WexportError: sys.exit(2)"
     found = subprocess.run(
-        [sys.executable, "-c", script, str(path), str(out)],
+        [sys.executable, "-c", LIMITED, str(memory), str(path), str(out)],
         timeout=20,
         capture_output=True,
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OPENBLAS_NUM_THREADS": "1"},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (memory, memory)),
     )
     assert b"MemoryError" not in found.stderr, found.stderr
     if found.returncode:
