@@ -185,6 +185,21 @@ def test_an_unwritable_output(run, place):
     assert untouched(["file"])
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("show", "NAME"), ("explain", "NAME", "x"), ("verify", "NAME"), ("verify", "out", "NAME"), ("NAME", "new"),
+     ("run", "NAME", "in.npz"), ("run", "out", "NAME"), ("restore", "out", "-o", "new.h5", "--into", "NAME"),
+     ("restore", "NAME", "-o", "new.npz"), ("restore", "out", "-o", "NAME.npz"), (STOCK, "NAME")],
+    ids=lambda words: "-".join(Path(word).name for word in words),
+)  # fmt: skip
+def test_names_that_no_file_can_have(run, bundle, words):
+    code, out, err = run(*(str(word).replace("NAME", "x" * 300) for word in words))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert ": cannot be " in err
+    assert "File name too long" in err
+    assert untouched(["out"])
+
+
 def test_wrong_arguments_are_a_line(run):
     for words in (["m.h5"], ["--strange"], ["show"], [STOCK, "out", "--max-shard-size", "3 parsecs"]):
         code, out, err = run(*words)
