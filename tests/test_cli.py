@@ -185,11 +185,47 @@ def test_an_unwritable_output(run, place):
     assert untouched(["file"])
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("show", "NAME"), ("explain", "NAME", "x"), ("verify", "NAME"), ("verify", "out", "NAME"), ("NAME", "new"),
+     ("run", "NAME", "in.npz"), ("run", "out", "NAME"), ("restore", "out", "-o", "new.h5", "--into", "NAME"),
+     ("restore", "NAME", "-o", "new.npz"), ("restore", "out", "-o", "NAME.npz"), (STOCK, "NAME")],
+    ids=lambda words: "-".join(Path(word).name for word in words),
+)  # fmt: skip
+def test_names_that_no_file_can_have(run, bundle, words):
+    code, out, err = run(*(str(word).replace("NAME", "x" * 300) for word in words))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert ": cannot be " in err
+    assert "File name too long" in err
+    assert untouched(["out"])
+
+
 def test_wrong_arguments_are_a_line(run):
     for words in (["m.h5"], ["--strange"], ["show"], [STOCK, "out", "--max-shard-size", "3 parsecs"]):
         code, out, err = run(*words)
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert err.startswith("wexport: error: ")
+
+
+def test_what_may_be_left_out_may_stand_behind_options(run, bundle):
+    """argparse alone takes such an argument only next to the others."""
+    assert run("verify", bundle, "--json", STOCK)[1] == run("verify", bundle, STOCK, "--json")[1]
+    assert run("show", bundle, "--json", "dense_3.bias")[1] == run("show", bundle, "dense_3.bias", "--json")[1]
+    for words in ((bundle, "--update", "m.h5"), (bundle, "m.h5", "--update"), ("--update", bundle, "m.h5")):
+        code, _, err = run("verify", *words)
+        assert (code, err.count("\n")) == (2, 1)
+        assert err.startswith("wexport: error: m.h5: --update takes the bundle as it is")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("verify", "b", "m.h5", "--json", "x"), ("verify", "b", "--json", "x", "y"), ("verify", "b", "--strange"),
+     ("explain", "b", "x", "--json", "y"), ("show", "b", "--json", "--plots")],
+)  # fmt: skip
+def test_too_many_arguments(run, words):
+    code, _, err = run(*words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "unrecognized arguments: " in err
 
 
 def test_no_arguments_print_help(run):
@@ -425,6 +461,11 @@ def test_golden_shapes_and_inputs(run, inputs):
         (("--golden", "out"), "write --golden behind MODEL and OUT"),
         (("--golden-shape", "30,6"), "'30,6' is no shape; expected one such as lstm_input=1,30,6"),
         (("--golden-shape", "x=-1"), "'x=-1' is no shape"),
+        (("--golden-shape", "x=" + "1" * 5000), "111' is no shape; expected one such as"),
+        (("--golden", "1" * 5000), "111' is no number of examples"),
+        (("--max-shard-size", "1" * 5000), "111' is no size"),
+        (("--max-shard-size", "1" * 5000 + "GB"), "111' is no size"),
+        (("--golden-shape", "a=1", "--golden-shape", "a=2"), "--golden-shape a: is given 2 times; give one shape"),
         (("--golden-shape", "lstm_inptu=1,30,6"), "did you mean lstm_input"),
         (("--golden-inputs", "none.npz"), "none.npz: cannot be read"),
     ],
@@ -434,6 +475,7 @@ def test_golden_refuses_in_one_line(run, words, message):
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+    assert len(err) < 250
     assert untouched([])
 
 

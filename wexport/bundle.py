@@ -26,7 +26,14 @@ from wexport.tensorfile import data_of, read_header
 
 def is_bundle(path: Path) -> bool:
     """Whether the path is a bundle's folder, or the manifest in it."""
-    return (path / MANIFEST).is_file() or (path.name == MANIFEST and path.is_file())
+    return _is_file(path / MANIFEST) or (path.name == MANIFEST and _is_file(path))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, a folder that may not be looked into
+        return False
 
 
 class Bundle(Mapping[str, NDArray[Any]]):
@@ -43,7 +50,7 @@ class Bundle(Mapping[str, NDArray[Any]]):
             BundleError: it is no bundle, it is damaged, or its parts do not fit together.
         """
         given = Path(path)
-        self.path = given.parent if given.name == MANIFEST and given.is_file() else given
+        self.path = given.parent if given.name == MANIFEST and _is_file(given) else given
         self.files: list[SourceFile] = []
         self.ranges: dict[str, FileRange] = {}
         self.metadata: list[dict[str, str]] = []
@@ -56,9 +63,9 @@ class Bundle(Mapping[str, NDArray[Any]]):
             raise
 
     def _read_text(self, path: Path) -> bytes:
-        if not path.is_file():
-            raise BundleError(f"{self.path}: is no bundle (no {MANIFEST} in it); export a model to make one")
         try:
+            if not path.is_file():
+                raise BundleError(f"{self.path}: is no bundle (no {MANIFEST} in it); export a model to make one")
             return path.read_bytes()
         except OSError as error:
             raise BundleError(f"{path}: cannot be read: {error.strerror}") from error

@@ -110,7 +110,13 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         parser.exit(2)
     if words[0] not in (*verbs, "-h", "--help", "--version"):
         words.insert(0, "export")
-    return parser.parse_args(words)
+    args, left = parser.parse_known_args(words)
+    late = {_verify: "model", _show: "tensor"}.get(args.run)  # behind an option, argparse does not see it
+    if late and getattr(args, late) is None and len(left) == 1 and not left[0].startswith("-"):
+        setattr(args, late, left.pop())
+    if left:
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    return args
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -192,17 +198,21 @@ def _golden_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _examples(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
+    if not _is_number(text) or int(text) < 1:
         what = "expected one or more; write --golden behind MODEL and OUT"
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of examples; {what}")
+        raise argparse.ArgumentTypeError(f"{text[:60]!r} is no number of examples; {what}")
     return int(text)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20  # of thousands of digits int() makes no number
 
 
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     name, found, lengths = text.rpartition("=")
     words = [word.strip() for word in lengths.strip(" ()").split(",") if word.strip()]
-    if not found or not all(word.isascii() and word.isdigit() for word in words):
-        raise argparse.ArgumentTypeError(f"{text!r} is no shape; expected one such as lstm_input=1,30,6")
+    if not found or not all(map(_is_number, words)):
+        raise argparse.ArgumentTypeError(f"{text[:60]!r} is no shape; expected one such as lstm_input=1,30,6")
     return name, tuple(int(word) for word in words)
 
 
@@ -223,7 +233,7 @@ def _size(text: str) -> int:
     except (ValueError, OverflowError):
         size = 0
     if size < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; expected one such as 500MB or 5GB")
+        raise argparse.ArgumentTypeError(f"{text[:60]!r} is no size; expected one such as 500MB or 5GB")
     return size
 
 
@@ -232,8 +242,14 @@ def _size(text: str) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from wexport import report
+    from wexport.errors import UsageError
     from wexport.verbs.export import export, golden_summary
 
+    shapes = dict(args.golden_shape)
+    if len(shapes) < len(args.golden_shape):
+        names = [name for name, _ in args.golden_shape]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"--golden-shape {twice}: is given {names.count(twice)} times; give one shape for a name")
     with _progress("writing") as progress:
         plan = export(
             args.model,
@@ -244,7 +260,7 @@ def _export(args: argparse.Namespace) -> int:
             force=args.force,
             max_shard_size=args.max_shard_size,
             golden=args.golden,
-            golden_shapes=dict(args.golden_shape),
+            golden_shapes=shapes,
             golden_inputs=args.golden_inputs,
             progress=progress,
         )

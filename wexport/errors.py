@@ -2,6 +2,7 @@
 
     WexportError
     ├── UsageError        what was asked for cannot be asked for: an unknown tensor, a missing extra
+    │   └── WorkError     a model takes more work than is done for it: a loop that does not end
     ├── SourceError       the file to read: missing, truncated, not a model, hostile
     ├── PlanError         the model was read, but something in it cannot be named; holds all findings
     ├── LayoutError       an array does not have the shape that its layout string says
@@ -27,6 +28,10 @@ class WexportError(Exception):
 
 class UsageError(WexportError):
     """The request itself cannot be met."""
+
+
+class WorkError(UsageError):
+    """Computing a model takes more than is allowed."""
 
 
 class SourceError(WexportError):

@@ -2,6 +2,8 @@
 
 It reads nothing but the manifest and the named tensors, and computes in float64; after every call the result is
 rounded to the type that the manifest states for it, so that half-precision models round where they did.
+
+What the bodies of control flow may take together is bounded (`MOST`), so that a trip count of 2**62 ends in an error.
 """
 
 from __future__ import annotations
@@ -13,13 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wexport import dtypes
-from wexport.errors import LayoutError, UsageError, WexportError
+from wexport.errors import LayoutError, UsageError, WexportError, WorkError
 from wexport.layers.complete import KINDS
 from wexport.layers.step import Items, Step
 from wexport.layout import shape_text
 
 Array = NDArray[Any]
 Tensors = Callable[[str], Array]
+# Calls in bodies, each run of a body being one more; 10,000 elements of what a run makes count as a call, too. Minutes
+# of work: more than a thousand times what a decoder of a few hundred turns takes.
+MOST = 10_000_000
+_PER_CALL = 10_000
 # what arrays of shapes, types or numbers that a layer does not take lead to
 _HALF = {"float16", "bfloat16"}
 _INTEGERS = {name: np.dtype(name) for name in ("bool", *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)))}
@@ -42,6 +48,7 @@ def evaluate(
     Raises:
         UsageError: an input is missing, the model has a layer that cannot be computed (all are named), or computing
             one of them failed.
+        WorkError: the bodies of its control flow take more than `MOST` calls.
     """
     used = needed(manifest)
     if missing := [name for name in manifest["inputs"] if name in used and name not in inputs]:
@@ -70,7 +77,7 @@ class _Machine:
     """A manifest that runs: its layers with the tensors that each of them has."""
 
     def __init__(self, manifest: Mapping[str, Any], tensor: Tensors) -> None:
-        self.manifest, self.tensor = manifest, tensor
+        self.manifest, self.tensor, self.left = manifest, tensor, MOST
         self.own: dict[str, dict[str, tuple[str, str, bool]]] = {}  # by layer and short name: tensor, axes, transposed
         for name, entry in manifest["tensors"].items():
             if entry["layer"] is not None:
@@ -127,11 +134,18 @@ class _Machine:
 
     def bodies(self, call: Mapping[str, Any], values: Mapping[str, Any]) -> Callable[[str, Sequence[Any]], list[Any]]:
         """Runs one of a call's bodies on inputs; it sees the values outside."""
+        held: dict[str, list[str]] = {}  # by body, the values that its calls give
 
         def run(label: str, inputs: Sequence[Any]) -> list[Any]:
             body = call["bodies"][label]
+            if label not in held:
+                outs = [out["value"] for inner in body["calls"] for out in inner["out"]]
+                held[label] = [value for value in outs if value is not None]
             inner = {**values, **dict(zip(body["inputs"], inputs, strict=True))}
             self.run(body["calls"], inner)
+            self.left -= 1 + len(body["calls"]) + _elements(inner, held[label]) // _PER_CALL
+            if self.left < 0:
+                raise WorkError(_endless(call["layer"]))
             return [self.argument(o, inner, None) for o in body["outputs"]]
 
         return run
@@ -239,6 +253,22 @@ def _folded(arg: Any, steps: int) -> Any:
     if not isinstance(arg, np.ndarray) or arg.ndim <= steps:
         return arg
     return arg.reshape(-1, *arg.shape[steps + 1 :])
+
+
+def _elements(values: Mapping[str, Any], names: Sequence[str]) -> int:
+    """How many elements these values have; of a sequence, the items count, too."""
+    found = 0
+    for name in names:
+        value = values[name]
+        found += len(value) + sum(item.size for item in value) if type(value) is Items else value.size
+    return found
+
+
+def _endless(layer: str) -> str:
+    return (
+        f"{layer}: its bodies do not come to an end: {MOST:,} calls were computed in bodies of the model, and no "
+        "more are; see whether its trip count and condition are right, or give inputs that take fewer turns"
+    )
 
 
 def _number(x: Array) -> Array:

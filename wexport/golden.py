@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from wexport import dtypes
 from wexport.bundle import GOLDEN, Bundle
-from wexport.errors import BundleError, SourceError, UsageError
+from wexport.errors import BundleError, SourceError, UsageError, WorkError
 from wexport.evaluate import evaluate
 from wexport.layers.step import Items
 from wexport.layout import shape_text
@@ -94,6 +94,8 @@ def _computed(
         given = checked(bundle.manifest, tried)
         try:
             values = evaluate(bundle.manifest, lambda name: bundle[name], given, progress)
+        except WorkError:  # other inputs would take as long
+            raise
         except UsageError as error:
             first = first or error
             continue

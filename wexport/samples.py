@@ -33,7 +33,8 @@ BATCH = 2
 # tell axes apart; a model that needs equal ones, or more for its windows, gets them.
 _LENGTHS = ((7, 6, 5), (8, 8, 8), (16, 16, 16), (32, 32, 32), (64, 64, 64), (224, 224, 224), (1, 1, 1))
 _SMALL = 8  # integers of which nothing is known are below
-_MOST = 1 << 30  # elements of an input
+_MOST = 1 << 28  # elements of all inputs together, of 8 bytes or more each
+_MOST_GUESSED = 1 << 25  # the same of the further tries, whose lengths nobody asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +112,16 @@ def shapes(manifest: Manifest, batch: int | None, given: Mapping[str, Sequence[i
         names: dict[str, int] = {**{n: lengths[i % 3] for i, n in enumerate(others)}, **lead, **fixed}
         ends = (batch, *lengths)
         one = {n: tuple(given[n] if n in given else _filled(p["shape"], names, ends)) for n, p in ports.items()}
-        if one not in found:
+        if one not in found and (not found or _elements(one) <= _MOST_GUESSED):
             found.append(one)
-    for name, shape in found[0].items():
-        if math.prod(shape) > _MOST:
-            raise UsageError(f"input {name!r} would be {shape_text(shape)}, which is too large to try")
+    if _elements(found[0]) > _MOST:
+        name, shape = max(found[0].items(), key=lambda item: math.prod(item[1]))
+        raise UsageError(f"input {name!r} would be {shape_text(shape)}, which is too large to try; give smaller shapes")
     return found
+
+
+def _elements(one: Shapes) -> int:
+    return sum(math.prod(shape) for shape in one.values())
 
 
 def _names(ports: Manifest) -> list[str]:

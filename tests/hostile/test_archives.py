@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import resource
 import struct
 import subprocess
 import sys
@@ -82,6 +82,21 @@ def test_an_encrypted_archive(tmp_path: Path) -> None:
     refuse(path, "is encrypted")
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_members(method: int, tmp_path: Path) -> None:
+    """Whatever the unpackers make of other bytes is a refusal that names the member."""
+    whole = archive(tmp_path / "model.keras", members(), method).read_bytes()
+    for name in ("config.json", "model.weights.h5"):
+        with zipfile.ZipFile(io.BytesIO(whole)) as opened:
+            info = opened.getinfo(name)
+        start = info.header_offset + 30 + len(name)
+        for place in range(start + 9, start + info.compress_size, max(1, info.compress_size // 9)):
+            data = bytearray(whole)
+            data[place] ^= 0x55
+            (tmp_path / "model.keras").write_bytes(data)
+            refuse(tmp_path / "model.keras", f"'{name}' is damaged: .*; copy the file anew")
+
+
 CONFIGS = {
     "no json": b"hello",
     "no object": b"[1, 2, 3]",
@@ -146,16 +161,25 @@ def test_a_member_that_claims_to_be_large(size: int, tmp_path: Path) -> None:
     refuse(path)
 
 
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)  # here: no code may run between fork and exec
+import wexport
+try:
+    wexport.export(*sys.argv[2:])
+except wexport.WexportError:
+    sys.exit(2)
+"""
+
+
 def limited(path: Path, out: Path, memory: int) -> int:
     """The exit code of an export in a process that may not take more memory than this, nor 20 seconds."""
-    script = "import sys, wexport\ntry: wexport.export(*sys.argv[1:])\nexcept wexport.WexportError: sys.exit(2)"
     found = subprocess.run(
-        [sys.executable, "-c", script, str(path), str(out)],
+        [sys.executable, "-c", LIMITED, str(memory), str(path), str(out)],
         timeout=20,
         capture_output=True,
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OPENBLAS_NUM_THREADS": "1"},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (memory, memory)),
     )
     assert b"MemoryError" not in found.stderr, found.stderr
     if found.returncode:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -93,6 +94,40 @@ def test_an_unknown_filter(tmp_path: Path) -> None:
 def test_big_endian_data(tmp_path: Path) -> None:
     replaced(tmp_path / "model.h5", data=np.ones((3, 2), ">f4"))
     refuse(tmp_path / "model.h5", "big-endian")
+
+
+def odd_type(file: h5py.File) -> None:
+    space = h5py.h5s.create_simple((3, 2))
+    h5py.h5d.create(file.id, b"odd", h5py.h5t.STD_B8LE, space).write(space, space, np.zeros((3, 2), "u1"))
+
+
+def many_attributes(file: h5py.File) -> None:
+    group = file.create_group("many")
+    for i in range(20):
+        group.attrs[f"a{i}"] = i
+
+
+UNREAD: dict[str, tuple[dict[str, str], Callable[[h5py.File], object], str]] = {
+    "a type": ({}, odd_type, "Bitfield datatype class not supported"),
+    "a heap": ({"libver": "latest"}, many_attributes, "keeps attributes in a heap"),
+    "a link": ({}, lambda file: file.__setitem__("link", h5py.SoftLink("/model_weights")), "'/link' is a link"),
+    "a filter": ({}, lambda file: file.create_dataset("x", data=np.ones(99), compression="lzf"), "HDF5 filter 32000"),
+    "an order": ({}, lambda file: file.create_dataset("x", data=np.ones(9, ">f4")), "big-endian"),
+    "no data": ({}, lambda file: file.create_dataset("x", (9,), "f4"), "has no data in this file"),
+    "two names": ({}, lambda file: file.__setitem__("twice", file["model_weights"]), "is reached by two ways"),
+}
+
+
+@pytest.mark.parametrize(("options", "make", "reason"), UNREAD.values(), ids=UNREAD)
+def test_sound_files_are_not_called_damaged(
+    options: dict[str, str], make: Callable[[h5py.File], object], reason: str, tmp_path: Path
+) -> None:
+    with model_file(tmp_path / "whole.h5") as file, h5py.File(tmp_path / "model.h5", "w", **options) as odd:
+        for name, value in file.attrs.items():
+            odd.attrs[name] = value
+        file.copy("model_weights", odd)
+        make(odd)
+    refuse(tmp_path / "model.h5", f"in a way of HDF5 that wexport does not read: .*{reason}.*; save the model again")
 
 
 @pytest.mark.parametrize(

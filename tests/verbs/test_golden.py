@@ -215,6 +215,20 @@ def test_shapes_that_do_not_fit(given: dict[str, tuple[int, ...]], message: str)
         samples.shapes({"inputs": {"a": port("n", "time", 6)}}, None, given)
 
 
+def test_no_try_is_large() -> None:
+    """What would be (2, 224, 224, 224, 224) is left out, and counts together with the other inputs."""
+    ports = {"a": port(None, None, None, None, None), "b": port(None, None, None, None)}
+    for names, most in ((["a"], 64), (["b"], 224), (["b", "b2"], 64)):
+        found = samples.shapes({"inputs": {name: ports[name[0]] for name in names}}, None, {})
+        assert max(length for one in found for shape in one.values() for length in shape) == most
+        assert all(sum(np.prod(shape, dtype=object) for shape in one.values()) <= 1 << 25 for one in found)
+        assert found[-1][names[0]][1:] == (1,) * (len(found[0][names[0]]) - 1), "those behind it are tried"
+    large = {"inputs": {"a": port(None, 1 << 14, 1 << 13)}}
+    assert len(samples.shapes(large, None, {})) == 1, "what the model itself asks for may be larger"
+    with pytest.raises(UsageError, match=r"'b' would be \(3, 1, 16384, 16384\), which is too large"):
+        samples.shapes({"inputs": ports}, None, {"b": (3, 1, 1 << 14, 1 << 14)})
+
+
 def test_an_input_without_a_shape_needs_one(tmp_path: Path) -> None:
     model = case("keras2.2.4-tf1.13/m0_seq_deferred.h5")
     with pytest.raises(UsageError, match="'dense_1_input' has no stated shape; say it with --golden-shape"):

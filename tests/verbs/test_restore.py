@@ -256,6 +256,47 @@ def test_an_archive_that_was_packed_again(exported: Exported, tmp_path: Path) ->
         assert all(new.read(n) == old.read(n) for n in old.namelist() if n != "model.weights.h5")
 
 
+def spoil_checksum(data: bytearray, local: int, central: int, body: int) -> None:
+    data[central + 16] ^= 1
+    data[local + 14] ^= 1
+
+
+def spoil_method(data: bytearray, local: int, central: int, body: int) -> None:
+    data[central + 10 : central + 12] = data[local + 8 : local + 10] = b"\x61\0"
+
+
+def spoil_data(data: bytearray, local: int, central: int, body: int) -> None:
+    data[body] = 0xFF
+
+
+def spoil_place(data: bytearray, local: int, central: int, body: int) -> None:
+    data[local : local + 4] = b"gone"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [(spoil_checksum, "is damaged: Bad CRC"), (spoil_method, "cannot be unpacked"), (spoil_data, "is damaged: Error"),
+     (spoil_place, "is damaged: Bad magic")],
+)  # fmt: skip
+def test_another_member_that_is_damaged(
+    spoil: Callable[[bytearray, int, int, int], None], message: str, exported: Exported, tmp_path: Path
+) -> None:
+    """Nothing reads it before the archive is packed again; then it is named, and no part of a copy stays behind."""
+    source, bundle = tmp_path / "model.keras", copied(exported(ARCHIVE), tmp_path / "bundle")
+    shutil.copyfile(ARCHIVE.path, source)
+    with zipfile.ZipFile(source, "a", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("assets/other.bin", b"0123456789" * 99)
+        local = packed.getinfo("assets/other.bin").header_offset
+    data = bytearray(source.read_bytes())
+    spoil(data, local, data.rindex(b"PK\x01\x02"), local + 30 + len("assets/other.bin"))
+    source.write_bytes(data)
+    edit(bundle)
+    before = files(tmp_path)
+    with pytest.raises(wexport.SourceError, match=f"model.keras: 'assets/other.bin' {message}"):
+        wexport.restore(bundle, tmp_path / "new.keras", into=source)
+    assert files(tmp_path) == before
+
+
 def test_an_unpacked_archive(tmp_path: Path) -> None:
     source = tmp_path / "model"
     with zipfile.ZipFile(ARCHIVE.path) as packed:
@@ -266,6 +307,50 @@ def test_an_unpacked_archive(tmp_path: Path) -> None:
     assert tensors(tmp_path / "new", None, tmp_path / "again") == wanted
     assert sorted(files(tmp_path / "new")) == sorted(files(source))
     assert files(tmp_path / "new")["config.json"] == files(source)["config.json"]
+
+
+def unpacked(place: Path) -> Path:
+    with zipfile.ZipFile(ARCHIVE.path) as packed:
+        packed.extractall(place)
+    return place
+
+
+def test_an_unpacked_archive_that_is_read_only(exported: Exported, tmp_path: Path) -> None:
+    """The copy has modes of its own, so that it can be written, and links become what they lead to."""
+    source, bundle = unpacked(tmp_path / "model"), copied(exported(ARCHIVE), tmp_path / "bundle")
+    (source / "empty").mkdir()
+    (source / "config.json").rename(tmp_path / "far.json")
+    (source / "config.json").symlink_to("../far.json")
+    for path in (source / "metadata.json", source / "model.weights.h5"):
+        path.chmod(0o444)
+    for path in (source / "empty", source):
+        path.chmod(0o555)
+    wanted = edit(bundle)
+    wexport.restore(bundle, tmp_path / "new", into=source)
+    assert tensors(tmp_path / "new", None, tmp_path / "again") == wanted
+    paths = [tmp_path / "new", *(tmp_path / "new").rglob("*")]
+    assert sorted(p.name for p in paths[1:]) == ["config.json", "empty", "metadata.json", "model.weights.h5"]
+    assert all(p.stat().st_mode & 0o200 and not p.is_symlink() for p in paths)
+    source.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [(os.mkfifo, "is not a regular file"), (lambda p: p.symlink_to("lost"), "cannot be read: No such file"),
+     (lambda p: p.symlink_to("."), "is a link to a folder"), (lambda p: p.symlink_to(p), "cannot be read: Too many")],
+    ids=["fifo", "dangling", "folder", "loop"],
+)  # fmt: skip
+def test_an_unpacked_archive_with_what_is_no_file(
+    make: Callable[[Path], Any], message: str, exported: Exported, tmp_path: Path
+) -> None:
+    source, bundle = unpacked(tmp_path / "model"), copied(exported(ARCHIVE), tmp_path / "bundle")
+    (source / "assets").mkdir()
+    make(source / "assets" / "odd")
+    before = files(tmp_path)
+    with pytest.raises(wexport.SourceError, match=f"/model/assets/odd: {message}"):
+        wexport.restore(bundle, tmp_path / "new", into=source)
+    assert files(tmp_path) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle", "model"]
 
 
 def test_shards_stand_beside_their_map(exported: Exported, tmp_path: Path) -> None:

@@ -25,6 +25,12 @@ def open_model(path: Path, architecture: Path | None = None) -> Model:
         SourceError: the file is missing, damaged, or of no kind that is known.
         UsageError: an architecture was given for a file that has its own.
     """
+    try:
+        path.stat()
+    except FileNotFoundError as error:
+        raise SourceError(f"{path}: does not exist") from error
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
     if (found := _open_onnx(path)) is not None:
         if architecture is not None:
             found.close()
@@ -92,8 +98,6 @@ def _close(source: Source) -> None:
 def _source(path: Path) -> Source:
     from wexport.readers.keras import archive
 
-    if not path.exists():
-        raise SourceError(f"{path}: does not exist")
     if path.is_dir():
         return archive.read_folder(path)
     file = SourceFile(path)

@@ -110,15 +110,25 @@ def read_hdf5(file: SourceFile, offset: int = 0, size: int | None = None) -> Gro
             if stated > window.size:
                 raise ValueError(f"it ends at byte {window.size:,} instead of {stated:,}; it is truncated")
             return _Walk(file, offset + root.userblock_size, offset + window.size).group(root, "", 0)
+    except NotImplementedError as error:  # of the library, or one of ours
+        raise SourceError(
+            f"{file.path}: is written in a way of HDF5 that wexport does not read: {_reason(error)}; "
+            "save the model again, or rewrite the file with h5repack"
+        ) from error
     except _BAD as error:
         raise SourceError(
             f"{file.path}: its HDF5 structure is damaged: {_reason(error)}; copy the file anew or save the model again"
         ) from error
 
 
+class _UnreadError(NotImplementedError):
+    """What a sound file may hold, and no writer of model files here makes."""
+
+
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())[:120] or "it contradicts itself"
-    return text if isinstance(error, ValueError) else f"{text} ({type(error).__name__})"
+    unread = isinstance(error, NotImplementedError)
+    text = " ".join(str(error).split())[:120] or ("its reader says no more" if unread else "it contradicts itself")
+    return text if isinstance(error, ValueError) or unread else f"{text} ({type(error).__name__})"
 
 
 class _Window(io.RawIOBase):
@@ -159,14 +169,16 @@ class _Walk:
 
     def group(self, source: Any, path: str, depth: int) -> Group:
         address = source._dataobjects.offset
-        if address in self.seen or depth > _MAX_DEPTH:
-            raise ValueError(f"group {path!r} is reached by two ways")
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"groups lie more than {_MAX_DEPTH} deep in each other")
+        if address in self.seen:
+            raise _UnreadError(f"group {path!r} is reached by two ways")
         self.seen.add(address)
         result = Group(_attributes(source._dataobjects, path))
         for name, target in source._links.items():
             inner = f"{path}/{name}"
             if not isinstance(target, int) or name in {".", ".."} or "/" in name:
-                raise ValueError(f"{inner!r} is a link; the writers of model files store data in place")
+                raise _UnreadError(f"{inner!r} is a link; the writers of model files store data in place")
             member = source.get_lazy_view(name)
             if isinstance(member, pyfive.Group):
                 result.groups[name] = self.group(member, inner, depth + 1)
@@ -200,11 +212,11 @@ class _Walk:
             return self.chunked(source, path, shape, width)
         if kind == 0 and size <= 1 << 16:
             return Compact(np.ascontiguousarray(source[()]).tobytes(), self.file, path)
-        raise ValueError(f"{path!r} is not stored in this file (virtual data)")
+        raise _UnreadError(f"{path!r} is not stored in this file (virtual data)")
 
     def contiguous(self, address: int, path: str, size: int) -> FileRange:
         if address == _UNDEFINED:
-            raise ValueError(f"{path!r} has no data in this file (never written, or stored in another file)")
+            raise _UnreadError(f"{path!r} has no data in this file (never written, or stored in another file)")
         start = self.base + address
         if start + size > self.end:
             raise ValueError(f"{path!r} ends at byte {start + size:,}, the file at {self.end:,}; it is truncated")
@@ -214,7 +226,7 @@ class _Walk:
         chunk = tuple(int(n) for n in source.chunks)
         filters = tuple(int(f["filter_id"]) for f in source.id.filter_pipeline or ())
         if unknown := set(filters) - {_GZIP, _SHUFFLE, _FLETCHER32}:
-            raise ValueError(f"{path!r} is packed by HDF5 filter {min(unknown)}; repack the file with gzip")
+            raise _UnreadError(f"{path!r} is packed by HDF5 filter {min(unknown)}; repack the file with gzip")
         if not 0 < math.prod(chunk) * width <= _MAX_CHUNK or len(chunk) != len(shape):
             raise ValueError(f"{path!r} is stored in chunks of {chunk}")
         places = {}
@@ -327,7 +339,7 @@ def _dtype(dtype: np.dtype[Any]) -> str | None:
     if "enum" in meta:
         return "bool" if {str(k) for k in meta["enum"]} == {"FALSE", "TRUE"} and dtype.itemsize == 1 else None
     if dtype.byteorder == ">":
-        raise ValueError("big-endian data; rewrite the file on the machine that it comes from, little-endian")
+        raise _UnreadError("big-endian data; rewrite the file on the machine that it comes from, little-endian")
     name = dtype.newbyteorder("=").name
     return name if dtypes.is_stored(name) else None
 
@@ -358,7 +370,9 @@ def _check_no_heap(data: bytes, start: int, path: str) -> None:
     flags = data[start + 1]
     (heap,) = struct.unpack_from("<Q", data, start + (4 if flags & 1 else 2))
     if heap != _UNDEFINED:
-        raise ValueError(f"{path or '/'!r} keeps attributes in a heap; rewrite the file with h5repack --low=0 --high=0")
+        raise _UnreadError(
+            f"{path or '/'!r} keeps attributes in a heap; rewrite the file with h5repack --low=0 --high=0"
+        )
 
 
 def _normal_all(attrs: Any) -> dict[str, Attribute]:

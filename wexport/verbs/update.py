@@ -50,16 +50,16 @@ def update(path: str | os.PathLike[str], *, progress: Progress = lambda size: No
         for key in rebuilder.weights:
             rebuilder.find(key)
         shards = max(sum(found.size for found in bundle.ranges.values() if found.file is file) for file in bundle.files)
-        with beside(bundle.path / MANIFEST, True) as place:
+        gone: list[Path] = []
+        with beside(bundle.path / MANIFEST, True, gone=gone) as place:
             new = write_bundle(place, old, bundled(bundle), max(1, shards), progress)
             if (bundle.path / GOLDEN).exists():
                 from wexport.golden import renew  # loads all that computes
 
                 with Bundle(place) as edited:
                     renew(edited, bundle.path / GOLDEN)
-            stale = [file.path for file in bundle.files if not (place / file.path.name).exists()]
-        for file in (*stale, *([bundle.path / INDEX] if len(bundle.files) == 1 else [])):
-            file.unlink(missing_ok=True)
+            gone += [file.path for file in bundle.files if not (place / file.path.name).exists()]
+            gone += [bundle.path / INDEX] if not (place / INDEX).exists() else []
     changed = {
         name: (old["stats"].get(name, {}), new["stats"][name])
         for name, item in new["tensors"].items()

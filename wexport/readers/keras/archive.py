@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from wexport.errors import SourceError
@@ -24,6 +24,7 @@ from wexport.storage import SourceFile
 ZIP_MAGIC = b"PK\x03\x04"
 WEIGHTS = "model.weights.h5"
 _MAX_RATIO = 1100  # deflate cannot do better than about 1,032 to 1
+_BLOCK = 1 << 20
 
 
 def read_archive(path: Path, file: SourceFile) -> Source:
@@ -70,8 +71,27 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
 def _text(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     if info.file_size > MAX_CONFIG:
         raise SourceError(f"{path}: {info.filename} has {info.file_size:,} bytes; that is too many to read as text")
-    with archive.open(info) as member:
-        return member.read(info.file_size + 1)
+    return b"".join(unpacked(path, archive, info))
+
+
+def unpacked(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    """A member's bytes in blocks, no more of them than it declares.
+
+    Raises:
+        SourceError: it is damaged, or packed as no reader here knows.
+    """
+    try:
+        with archive.open(info) as member:
+            while data := member.read(_BLOCK):
+                yield data
+    except Exception as error:  # zipfile's own, and whatever zlib, bz2 and lzma raise
+        if isinstance(error, MemoryError):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        what = "cannot be unpacked" if isinstance(error, NotImplementedError) else "is damaged"
+        raise SourceError(
+            f"{path}: {info.filename!r} {what}: {reason}; copy the file anew or save the model again"
+        ) from error
 
 
 def _version(path: Path, archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo]) -> str | None:
@@ -100,14 +120,10 @@ def _weights(
         if start + info.file_size > file.size or info.file_size != info.compress_size:
             raise SourceError(f"{path}: {WEIGHTS} ends beyond the end of the file; it is truncated")
         return read_hdf5(file, start, info.file_size), (file,)
-    with tempfile.TemporaryFile() as unpacked:
-        with archive.open(info) as member:
-            left = info.file_size
-            while left and (data := member.read(min(left, 1 << 20))):
-                unpacked.write(data)
-                left -= len(data)
-        unpacked.flush()
-        inner = SourceFile.adopt(unpacked.fileno(), path)
+    with tempfile.TemporaryFile() as loose:
+        loose.writelines(unpacked(path, archive, info))
+        loose.flush()
+        inner = SourceFile.adopt(loose.fileno(), path)
     return read_hdf5(inner), (file, inner)
 
 
