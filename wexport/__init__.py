@@ -3,6 +3,7 @@
 wexport.export("model.h5", "out")                     a model file becomes a bundle
 wexport.open("out")["lstm_1.forget.recurrent"]        a tensor of a bundle, as a NumPy array
 wexport.plan("model.h5").tensors                      names and shapes, no weights read
+wexport.diff("v1.h5", "out").difference.facts         what changed between two models
 wexport.run("out", "inputs.npz")["dense_3"]           an output, computed from the bundle alone
 wexport.restore("out", "new.h5", into="model.h5")     the tensors, edited or not, in a copy of the model file
 """
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from wexport.errors import UsageError as UsageError
     from wexport.errors import WexportError as WexportError
     from wexport.planning import Plan as Plan
+    from wexport.verbs.diff import diff as diff
     from wexport.verbs.explain import explain as explain
     from wexport.verbs.export import export as export
     from wexport.verbs.export import plan as plan
@@ -34,7 +36,7 @@ __version__ = "0.1.0"
 # where the public names live; no module of this package may be called like one of them
 _HOMES = {
     "Bundle": "bundle", "Plan": "planning", "export": "verbs.export", "plan": "verbs.export", "verify": "verbs.verify",
-    "explain": "verbs.explain", "restore": "verbs.restore", "run": "verbs.run", "update": "verbs.update",
+    "explain": "verbs.explain", "diff": "verbs.diff", "restore": "verbs.restore", "run": "verbs.run", "update": "verbs.update",
     "WexportError": "errors", "BundleError": "errors", "LayoutError": "errors", "OutputError": "errors",
     "PlanError": "errors", "SourceError": "errors", "UsageError": "errors",
 }  # fmt: skip

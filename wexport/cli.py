@@ -1,6 +1,6 @@
 """Arguments, printing, progress and exit codes; nothing else.
 
-Exit codes: 0 done, 1 `verify` found a difference, 2 trouble (one line on stderr for each reason), 130 interrupted.
+Exit codes: 0 done, 1 `verify` or `diff` found a difference, 2 trouble (one line on stderr for each reason), 130 interrupted.
 Nothing heavy is imported before the arguments are known to be good.
 """
 
@@ -29,6 +29,7 @@ the main job needs no verb:
   wexport show out/ lstm_1.forget.recurrent  one tensor's numbers and a picture
   wexport explain out/ lstm_1                equations, tensors, and the slice of get_weights() that each one is
   wexport verify out/ model.h5               schema, checksums, every byte of the model accounted for
+  wexport diff v1.h5 out/                    what changed between two models, by meaning
   wexport run out/ inputs.npz                its outputs, computed from the bundle alone
   wexport restore out/ --into model.h5 -o new.h5   the tensors, edited or not, in a copy of the model file
 
@@ -111,7 +112,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     if words[0] not in (*verbs, "-h", "--help", "--version"):
         words.insert(0, "export")
     args, left = parser.parse_known_args(words)
-    late = {_verify: "model", _show: "tensor"}.get(args.run)  # behind an option, argparse does not see it
+    late = {_verify: "model", _show: "tensor", _diff: "b"}.get(args.run)  # behind an option, argparse does not see it
     if late and getattr(args, late) is None and len(left) == 1 and not left[0].startswith("-"):
         setattr(args, late, left.pop())
     if left:
@@ -151,8 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     _architecture_argument(verify)
     text = "take over tensors that were edited: new checksums and statistics, and a list of what changed"
     verify.add_argument("--update", action="store_true", help=text)
-    diff = verb("diff", _diff, "print what a file means, a fact a line, as the text that `git diff` compares")
-    diff.add_argument("--textconv", metavar="FILE", required=True, help="a model file, manifest or safetensors file")
+    _diff_arguments(verb("diff", _diff, "say what changed between two models, by meaning"))
     _run_arguments(verb("run", _run, "compute a bundle's outputs for given inputs, without any framework"))
     restore = verb("restore", _restore, "put a bundle's tensors, edited or not, back into a copy of the model file")
     restore.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
@@ -223,6 +223,37 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     layers = "give what these layers compute, too: a layer's name or a glob; may be repeated"
     parser.add_argument("--layers", action="append", default=[], metavar="GLOB", help=layers)
     parser.add_argument("--force", action="store_true", help="replace the file at OUTPUTS.npz")
+
+
+def _diff_arguments(parser: argparse.ArgumentParser) -> None:
+    what = "a bundle's folder, a manifest.yaml or a model file"
+    parser.add_argument("a", nargs="?", metavar="A", help=f"the older one: {what}")
+    parser.add_argument("b", nargs="?", metavar="B", help="the newer one")
+    parser.add_argument("--all", action="store_true", help="show every tensor and layer that changed")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown, for a pull request")
+    top = "name the N units, channels and rows of each tensor that moved most"
+    parser.add_argument("--top", type=_examples, default=0, metavar="N", help=top)
+    match = "match layers and tensors by bytes, position and name (all, the default), or by name alone"
+    parser.add_argument("--match", choices=("all", "name"), default="all", help=match)
+    rule = "exit with 1 only for this: structure, graph, names, values, or a rule; may be repeated"
+    parser.add_argument("--fail-on", action="append", default=[], metavar="'relative>0.1'", help=rule)
+    tolerance = "tensors that moved by no more than this part of their length count as equal"
+    parser.add_argument("--tolerance", type=_part, default=0.0, metavar="PART", help=tolerance)
+    verify = "hold every tensor of a bundle against its checksum first"
+    parser.add_argument("--verify", action="store_true", help=verify)
+    _architecture_argument(parser)
+    text = "print what one file means, a fact a line, for `git diff` (see docs/git.md)"
+    parser.add_argument("--textconv", metavar="FILE", help=text)
+
+
+def _part(text: str) -> float:
+    try:
+        part = float(text)
+    except ValueError:
+        part = -1.0
+    if not 0 <= part < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no relative change; expected a number such as 1e-6")
+    return part
 
 
 def _size(text: str) -> int:
@@ -331,8 +362,42 @@ def _update(args: argparse.Namespace) -> int:
 
 
 def _diff(args: argparse.Namespace) -> int:
+    from wexport.errors import UsageError
+
+    if args.textconv is not None:
+        return _textconv(args)
+    if args.b is None:
+        raise UsageError("diff takes two models, A and B; expected wexport diff A B")
+    from wexport import report_diff
+    from wexport.verbs.diff import diff
+
+    with _progress("comparing") as progress:
+        found = diff(
+            args.a,
+            args.b,
+            match=args.match,
+            tolerance=args.tolerance,
+            top=args.top,
+            fail_on=args.fail_on,
+            verify=args.verify,
+            architecture=args.architecture,
+            progress=progress,
+        )
+    if args.json:
+        print(report_diff.json_text(found))
+    elif args.markdown:
+        print(report_diff.markdown(found, args.all))
+    else:
+        print(report_diff.text(found, args.all, report_diff.coloured()))
+    return int(found.fails)
+
+
+def _textconv(args: argparse.Namespace) -> int:
+    from wexport.errors import UsageError
     from wexport.verbs.textconv import textconv
 
+    if args.a is not None:
+        raise UsageError(f"{args.a}: --textconv takes one file, which follows it")
     text = textconv(args.textconv)
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))  # alike in every locale and on every system

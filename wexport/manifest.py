@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from wexport.errors import BundleError
@@ -141,49 +141,41 @@ def load(data: bytes, name: str) -> Manifest:
 
 def _by_line(text: str) -> Manifest | None:
     """The canonical form; None for anything else. A section is parsed as one text: half the time of line by line."""
-    sections: dict[str, list[str]] = {}
     found: Manifest = {}
     try:
-        for section, line in _lines(text):
-            if line is None:
-                key, _, rest = section.partition(":")
-                if key in found:
-                    return None
-                found[key] = json.loads(rest) if rest.strip() else ([] if key in _LISTS else {})
-            else:
-                sections.setdefault(section, []).append(line)
-        for section, lines in sections.items():
-            if section in _LISTS:
-                items = json.loads("[" + ",".join([line[4:] for line in lines]) + "]")
-                found[section] += items
-            else:
-                items = json.loads("{" + ",".join(lines) + "}")
-                found[section].update(items)
-            if len(found[section]) != len(lines):
+        for section, (rest, lines) in _sections(text).items():
+            start, end = "[]" if section in _LISTS else "{}"
+            if lines and rest.strip():
+                return None
+            found[section] = json.loads(rest if rest.strip() else f"{start}{','.join(lines)}{end}")
+            if lines and len(found[section]) != len(lines):
                 return None  # two entries in a line, or one twice: YAML's reader says what that means
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return found
 
 
-def _lines(text: str) -> Iterator[tuple[str, str | None]]:
-    """Each line with the section that it stands in; a section's own line comes with None."""
-    section, long_key = "", ""
+def _sections(text: str) -> dict[str, tuple[str, list[str]]]:
+    """For each section, what stands behind its name, and its lines as they stand in JSON."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    lines: list[str] = []
+    long_key = ""
     for line in text.splitlines() if "\x85" not in text else text.split("\n"):
-        if not line.startswith(" "):
-            if line:
-                section = line.partition(":")[0]
-                if not section.isidentifier():
-                    raise ValueError(line)
-                yield line, None
+        if line.startswith('  "'):
+            lines.append(line)
+        elif line.startswith("  - "):
+            lines.append(line[4:])
         elif line.startswith("  ? "):
             long_key = line[4:]
         elif line.startswith("  : "):
-            yield section, f"  {long_key}: {line[4:]}"
-        elif line.startswith(('  "', "  - ")):
-            yield section, line
-        else:
-            raise ValueError(line)
+            lines.append(f"{long_key}: {line[4:]}")
+        elif line:
+            section, _, rest = line.partition(":")
+            if not section.isidentifier() or section in found:
+                raise ValueError(line)
+            lines = []
+            found[section] = (rest, lines)
+    return found
 
 
 def _by_yaml(text: str, name: str) -> Manifest:

@@ -70,7 +70,7 @@ def move(array: Array, views: Sequence[View], sinks: Sequence[Sink]) -> None:
 
 
 def pieces(array: Array, view: View, limit: int) -> Iterator[NDArray[Any]]:
-    """The elements of a view in C order, in flat arrays of at most `limit` elements; whole, if it is no view of bytes."""
+    """The elements of a view in C order, in flat arrays of at most `limit`; whole, if it is no view of stored bytes."""
     dtype = dtypes.mover(array.dtype)
     if view.of is not None:
         yield np.ascontiguousarray(view.take(np.frombuffer(array.bytes(), dtype))).reshape(-1)

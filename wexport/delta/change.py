@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from wexport.sketch import ERROR, FLOOR, METHOD, decode
@@ -68,25 +68,33 @@ def estimated(a: Manifest, b: Manifest, one: str | None, two: str | None) -> Cha
     bad = [0 if name is None else found.get("nonfinite") for name, found in zip((one, two), stats, strict=True)]
     known = bad[0] is not None and bad[1] is not None
     nonfinite = (bad[1] if bad[0] == 0 or bad[1] == 0 else None) if known else None
-    change = Change(None, sizes[0], sizes[1], nonfinite=nonfinite)
     if 0.0 in sizes and None not in sizes:
         ends = [abs(x) for found in stats for x in (found.get("min"), found.get("max")) if x is not None]
-        return replace(change, moved=max(sizes), max_abs=max(ends, default=0.0), error=0.0)
+        return Change(
+            max(x or 0.0 for x in sizes),
+            sizes[0],
+            sizes[1],
+            max_abs=max(ends, default=0.0),
+            nonfinite=nonfinite,
+            error=0.0,
+        )
     texts = [side.get("sketches", {}).get(name, {}).get(METHOD) for side, name in ((a, one), (b, two))]
     if texts[0] is None or texts[1] is None:
-        return change
+        return Change(None, sizes[0], sizes[1], nonfinite=nonfinite)
     old, new = decode(texts[0]), decode(texts[1])
+    moved, cosine = math.dist(old, new), None
+    if sizes[0] and sizes[1]:
+        cosine = (sizes[0] ** 2 + sizes[1] ** 2 - moved**2) / 2 / (sizes[0] * sizes[1])
+        cosine = max(-1.0, min(1.0, cosine))
     floor = FLOOR * max(math.hypot(*old), math.hypot(*new))
-    change = replace(change, moved=math.dist(old, new), error=ERROR, floor=floor)
-    if sizes[0] and sizes[1] and change.moved is not None:
-        product = (sizes[0] ** 2 + sizes[1] ** 2 - change.moved**2) / 2
-        return replace(change, cosine=max(-1.0, min(1.0, product / (sizes[0] * sizes[1]))))
-    return change
+    return Change(moved, sizes[0], sizes[1], cosine=cosine, nonfinite=nonfinite, error=ERROR, floor=floor)
 
 
 def together(changes: Iterable[Change], still: Iterable[float | None]) -> Change:
     """Several tensors as one: those that moved, and the lengths of those that did not."""
     found, rest = list(changes), list(still)
+    if len(found) == 1 and not rest:
+        return found[0]
     errors = [change.error for change in found if change.error is not None]
     moved = _length(change.moved for change in found)
     error = None
@@ -110,7 +118,8 @@ def together(changes: Iterable[Change], still: Iterable[float | None]) -> Change
 
 def _length(parts: Iterable[float | None]) -> float | None:
     found = list(parts)
-    return None if any(x is None for x in found) else math.hypot(*(x for x in found if x is not None))
+    known = [x for x in found if x is not None]
+    return math.hypot(*known) if len(known) == len(found) else None
 
 
 def change_json(change: Change) -> dict[str, Any]:

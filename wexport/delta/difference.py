@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from wexport.delta.change import Change, estimated, together
-from wexport.delta.facts import VALUES, Fact, Models, alias_facts, layer_facts, port_facts, tensor_facts
+from wexport.delta.facts import (
+    GRAPH,
+    STRUCTURE,
+    VALUES,
+    Fact,
+    Models,
+    alias_facts,
+    layer_facts,
+    port_facts,
+    tensor_facts,
+)
 from wexport.delta.graph import graph_of
 from wexport.delta.match import Matching, match_layers, match_names
 from wexport.delta.side import Progress, Side
@@ -82,8 +92,10 @@ def difference(
     gone, new = tensors.match(same)
     changes = _changes(a, b, tensors.pairs, top, progress)
     facts = [*port_facts(models), *layer_facts(models)]
-    facts += (_lone("tensor removed", name, None, one) for name in gone if one["tensors"][name]["layer"] in layers.to_b or one["tensors"][name]["layer"] is None)
-    facts += (_lone("tensor added", None, name, two) for name in new if two["tensors"][name]["layer"] in layers.to_a or two["tensors"][name]["layer"] is None)
+    for name in gone:
+        facts += _lone("tensor removed", name, None, models)
+    for name in new:
+        facts += _lone("tensor added", None, name, models)
     names = {pair.a: pair.b for pair in tensors.pairs if pair.a is not None and pair.b is not None}
     for pair in tensors.pairs:
         facts += tensor_facts(models, pair, changes.get(pair), _expected(models, tensors, pair))
@@ -121,9 +133,13 @@ def _matched(
     return match_names(*graphs, shapes) if by_name else match_layers(*graphs, shapes, anchors(one, two, same))
 
 
-def _lone(what: str, a: str | None, b: str | None, manifest: Mapping[str, Any]) -> Fact:
-    item = manifest["tensors"][a if b is None else b]
-    return Fact(what, "structure", a, b, {"dtype": item["dtype"], "shape": item["shape"]})
+def _lone(what: str, a: str | None, b: str | None, m: Models) -> Iterator[Fact]:
+    """A tensor without a partner, unless its whole layer has none."""
+    item = m.b["tensors"][b] if b is not None else m.a["tensors"][a]
+    layers = m.layers.to_a if b is not None else m.layers.to_b
+    if item["layer"] is None or item["layer"] in layers:
+        category = GRAPH if m.loose and item["layer"] is None else STRUCTURE
+        yield Fact(what, category, a, b, {"dtype": item["dtype"], "shape": item["shape"]})
 
 
 def _changes(a: Side, b: Side, pairs: Sequence[Pair], top: int, progress: Progress) -> dict[Pair, Change]:
@@ -224,7 +240,11 @@ def _equal(m: Models, pairs: Sequence[Pair], facts: Sequence[Fact]) -> dict[str,
     touched |= {m.b["tensors"][name]["layer"] for name in touched_tensors if name in m.b["tensors"]}
     touched |= {m.layers.to_b.get(m.a["tensors"][fact.a]["layer"]) for fact in facts if fact.a in m.a["tensors"]}
     layers = sum(1 for a, b in m.layers.to_b.items() if a == b and b not in touched)
-    return {"layers": layers, "tensors": len(equal), "parameters": sum(_size(m.b["tensors"][n]["shape"]) for n in equal)}
+    return {
+        "layers": layers,
+        "tensors": len(equal),
+        "parameters": sum(_size(m.b["tensors"][n]["shape"]) for n in equal),
+    }
 
 
 def _size(shape: Iterable[int]) -> int:
@@ -238,7 +258,9 @@ def _same_weights(pairs: Sequence[Pair], gone: Sequence[str], new: Sequence[str]
     """Whether every weight of each side has a partner with the same bytes; constants are none."""
     left = [m.a["tensors"][name]["layer"] for name in gone] + [m.b["tensors"][name]["layer"] for name in new]
     return not any(left) and all(
-        pair.a is not None and pair.b is not None and m.a["tensors"][pair.a]["sha256"] == m.b["tensors"][pair.b]["sha256"]
+        pair.a is not None
+        and pair.b is not None
+        and m.a["tensors"][pair.a]["sha256"] == m.b["tensors"][pair.b]["sha256"]
         for pair in pairs
     )
 

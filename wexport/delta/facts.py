@@ -12,7 +12,7 @@ from wexport.delta.graph import Arguments, Graph, Node, Operand
 from wexport.delta.match import Matching, is_value
 from wexport.delta.tensors import Pair
 
-STRUCTURE, NAMES, VALUES = "structure", "names", "values"
+STRUCTURE, GRAPH, NAMES, VALUES = "structure", "graph", "names", "values"
 _DERIVED = frozenset({"reads", "zero"})  # follow from the graph and the tensors
 Manifest = Mapping[str, Any]
 
@@ -21,8 +21,9 @@ Manifest = Mapping[str, Any]
 class Fact:
     """One difference.
 
-    `what` says what it is (`layer added`, `attribute changed` ...), `category` is `structure`, `names` or `values`; `a`
-    and `b` are the layer, tensor, input or output on both sides; `detail` is what was found, from A to B.
+    `what` says what it is (`layer added`, `attribute changed` ...); `a` and `b` are the layer, tensor, input or output on
+    both sides; `detail` is what was found, from A to B. `category` is `structure`, `names`, `values`, or `graph`: layers
+    without weights that only one of two frameworks writes, which may compute the same with other layers.
     """
 
     what: str
@@ -53,11 +54,11 @@ def layer_facts(m: Models) -> Iterator[Fact]:
     graph_a, graph_b = m.layers.a, m.layers.b
     for name, node in graph_a.nodes.items():
         if name not in m.layers.to_b:
-            yield Fact("layer removed", STRUCTURE, name, None, _place(graph_a, node))
+            yield Fact("layer removed", _weight_of(m, node), name, None, _place(graph_a, node))
     for name, node in graph_b.nodes.items():
         other = m.layers.to_a.get(name)
         if other is None:
-            yield Fact("layer added", STRUCTURE, None, name, _place(graph_b, node))
+            yield Fact("layer added", _weight_of(m, node), None, name, _place(graph_b, node))
             continue
         mine = graph_a.nodes[other]
         if other != name:
@@ -68,9 +69,15 @@ def layer_facts(m: Models) -> Iterator[Fact]:
         yield from _wiring(m, mine, node)
 
 
+def _weight_of(m: Models, node: Node) -> str:
+    return GRAPH if m.loose and not node.tensors else STRUCTURE
+
+
 def _place(graph: Graph, node: Node) -> dict[str, Any]:
     after = dict.fromkeys(called(graph, o) for o in node.operands() if is_value(o))
-    before = dict.fromkeys(use[0] for out, uses in graph.users.items() if out[:2] == ("layer", node.name) for use in uses)
+    before = dict.fromkeys(
+        use[0] for out, uses in graph.users.items() if out[:2] == ("layer", node.name) for use in uses
+    )
     return {"kind": node.kind, "after": list(after), "before": list(before), "tensors": len(node.tensors)}
 
 
@@ -164,11 +171,13 @@ def _argument(m: Models, a: Node, b: Node, role: str, calls: tuple[Arguments, Ar
 
 def _seen_through(m: Models, operands: list[Operand]) -> list[Operand | None]:
     """What is read in A, in B's terms, as if the layers that B lacks passed it on."""
-    return [m.layers.image(o) for o in _through(m.layers.a, operands, m.layers.to_b)]
+    found = [m.layers.image(o) for o in _through(m.layers.a, operands, m.layers.to_b)]
+    return list(dict.fromkeys(found)) if m.loose else found
 
 
 def _reached(m: Models, operands: list[Operand]) -> list[Operand | None]:
-    return list(_through(m.layers.b, operands, m.layers.to_a))
+    found = _through(m.layers.b, operands, m.layers.to_a)
+    return list(dict.fromkeys(found)) if m.loose else list(found)
 
 
 def _through(graph: Graph, operands: list[Operand], partners: Mapping[str, str]) -> list[Operand]:
@@ -274,6 +283,7 @@ def tensor_facts(m: Models, pair: Pair, change: Change | None, expected: str | N
 
 def alias_facts(m: Models, names: Mapping[str, str]) -> Iterator[Fact]:
     """Layers that came to share an array, or no longer do."""
+
     def uses(manifest: Manifest, tensors: Mapping[str, str], layers: Mapping[str, str]) -> dict[Any, str]:
         return {
             (tensors.get(i["tensor"], i["tensor"]), layers.get(i["layer"], i["layer"]), i["role"], i["transposed"]): name

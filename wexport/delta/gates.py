@@ -12,7 +12,7 @@ from wexport.delta.change import Change
 from wexport.delta.difference import Difference
 from wexport.errors import UsageError
 
-_CATEGORIES = ("structure", "names", "values")
+_CATEGORIES = ("structure", "graph", "names", "values")
 _MEASURES = ("relative", "max_abs", "cosine", "share", "nonfinite")
 _SIGNS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 _RULE = re.compile(r"\s*(\w+)\s*(>=|<=|>|<)\s*(\S+)\s*")

@@ -124,23 +124,31 @@ def _look_through(graph: Graph) -> None:
     """Let the readers of what only moved data read the data themselves; a value read in parts is read once."""
     from wexport.layers.complete import KINDS  # a comparison within one framework need not load the rooms
 
-    moved: dict[str, list[Operand]] = {}
+    movers = {
+        node.name: list(node.operands())
+        for node in graph.nodes.values()
+        if (kind := KINDS.get(node.kind)) is not None and kind.moves and not node.tensors and len(node.calls) == 1
+    }
 
     def resolved(operands: list[Operand]) -> list[Operand]:
         found: list[Operand] = []
-        for operand in operands:
-            if operand[0] == "layer":
-                found += moved.get(operand[1], [(*operand[:3], 0)])
+        waiting, seen = list(reversed(operands)), set()
+        while waiting:
+            operand = waiting.pop()
+            if operand[0] == "layer" and operand[1] in movers:
+                if operand[1] not in seen:
+                    seen.add(operand[1])
+                    waiting += reversed(movers[operand[1]])
+            elif operand[0] == "layer":
+                found.append((*operand[:3], 0))
             elif operand[0] in ("input", "body"):
                 found.append(operand)
         return list(dict.fromkeys(found))
 
-    for node in list(graph.nodes.values()):
+    for name in movers:
+        del graph.nodes[name]
+    for node in graph.nodes.values():
         node.calls = [{role: found for role, arg in call.items() if (found := resolved(arg))} for call in node.calls]
-        kind = KINDS.get(node.kind)
-        if kind is not None and kind.moves and not node.tensors and len(node.calls) == 1:
-            moved[node.name] = list(dict.fromkeys(node.operands()))
-            del graph.nodes[node.name]
     graph.outputs = {name: resolved(operands) for name, operands in graph.outputs.items()}
 
 

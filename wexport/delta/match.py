@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
 from typing import Any
 
-from wexport.delta.graph import Graph, Node, Operand
+from wexport.delta.graph import Graph, Operand
 
 BYTES, POSITION, NAME = "bytes", "position", "name"
 _MOST_ALIGNED = 250_000  # pairs of layers that nothing else ties which are tried against each other

@@ -135,7 +135,9 @@ class _Sums:
             share=self.differing / self.count if self.count else 0.0,
             nonfinite=self.appeared,
             rounded=self.unlike_cast == 0 if floats and self.type_a != self.type_b else None,
-            top={axis: _largest(sums, top) for axis, sums in zip(axes, self.by_axis, strict=False) if sums.shape[1] > 1},
+            top={
+                axis: _largest(sums, top) for axis, sums in zip(axes, self.by_axis, strict=False) if sums.shape[1] > 1
+            },
         )
 
 

@@ -91,7 +91,13 @@ class Tensors:
                     yield t, places.pop(key), self.layers.how[a]
         for name, item in self.a["tensors"].items():
             other = self.b["tensors"].get(name)
-            if other is not None and name not in found and name not in taken and not item["layer"] and not other["layer"]:
+            if (
+                other is not None
+                and name not in found
+                and name not in taken
+                and not item["layer"]
+                and not other["layer"]
+            ):
                 yield name, name, NAME
 
     def _keys(self, manifest: Manifest, names: Iterable[str], sources: Mapping[str, str]) -> dict[str, Any]:
@@ -100,7 +106,9 @@ class Tensors:
         for name in names:
             item = manifest["tensors"][name]
             # a label that repeats the role (the two biases of an operator) tells nothing
-            labels = [pair for pair in item["at"].items() if isinstance(pair[1], str) and pair[1] not in ("", item["role"])]
+            labels = [
+                pair for pair in item["at"].items() if isinstance(pair[1], str) and pair[1] not in ("", item["role"])
+            ]
             source, number = source_of(manifest, item)
             found[name] = (item["role"], *sorted(labels), sources.get(source, source), number)
         return found
@@ -123,7 +131,7 @@ class Tensors:
 
 
 def source_of(manifest: Manifest, item: Entry) -> tuple[str, int]:
-    """The value whose features a part of a split kernel reads, and which of its segments; an empty name if it is whole."""
+    """The value whose features a part of a split kernel reads, and which of its segments; no name if it is whole."""
     for axis, place in item["at"].items():
         if isinstance(place, int):
             segments = manifest["weights"].get(item["weight"], {}).get("segments", {}).get(axis, [])

@@ -102,7 +102,7 @@ class Kind:
 
 # attributes that tell how a framework lays its data out and hands them on, not what is computed
 NOTATION = frozenset((
-    "axes", "broadcast", "data_format", "fused", "kernel_axes", "keepdims", "mask_rule", "masked_output",
+    "axes", "axis", "broadcast", "data_format", "fused", "kernel_axes", "keepdims", "mask_rule", "masked_output",
     "merge_mode", "output_padding", "output_size", "output_shape", "part", "parts", "reads", "return_sequences",
     "return_state", "time_distributed", "zero",
 ))  # fmt: skip

@@ -1,0 +1,265 @@
+"""A difference in the order in which people read it: a verdict, lines by section, a table of what moved."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wexport.delta.change import Change
+from wexport.delta.difference import Difference
+from wexport.delta.facts import GRAPH, NAMES, STRUCTURE, VALUES, Fact
+from wexport.layout import shape_text
+from wexport.words import attribute, count
+
+_FEW = 3  # tensors of a layer that are shown unless all are asked for
+_MANY = 12  # lines of a section, and layers of the table
+_VERDICTS = {True: "the same", False: "different"}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A difference in words: `sign` is `+`, `-`, `~` or `>` (renamed); `name` whose it is; `text` what."""
+
+    sign: str
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A tensor that moved, or (`depth` 0, above its tensors) a layer with all of its tensors together."""
+
+    name: str
+    depth: int
+    change: Change
+
+
+def verdict(found: Difference) -> str:
+    """The difference in a few words."""
+    if found.same:
+        return "the same" if not found.within else "the same, within the tolerance"
+    if not found.same_weights:
+        return "different"
+    categories = {fact.category for fact in found.facts}
+    return {
+        frozenset({NAMES}): "same weights, other names",
+        frozenset({GRAPH, NAMES}): "same weights, other names",
+    }.get(frozenset(categories), "same weights, another graph")
+
+
+def equal_text(found: Difference) -> str:
+    """What is the same, counted."""
+    equal, tensors = found.equal, len(found.b.manifest["tensors"])
+    within = f"; {count(found.within, 'tensor')} within the tolerance" if found.within else ""
+    return (
+        f"equal: {equal['tensors']:,} of {count(tensors, 'tensor')} ({count(equal['parameters'], 'parameter')}), "
+        f"{equal['layers']:,} of {count(equal['of_layers'], 'layer')}{within}"
+    )
+
+
+def structure(found: Difference, everything: bool) -> list[Line]:
+    """What was added, removed, rewired, reshaped; attributes; many tensors of one layer or type in one line."""
+    facts = [fact for fact in found.facts if fact.category == STRUCTURE]
+    lines = []
+    by_layer = Counter(_group(found, fact) for fact in facts)
+    said = set()
+    for fact in facts:
+        key = _group(found, fact)
+        if key is None or everything or by_layer[key] <= _FEW:
+            lines.append(_line(fact))
+        elif key not in said:
+            said.add(key)
+            lines.append(_together(key, [f for f in facts if _group(found, f) == key]))
+    graph = [fact for fact in found.facts if fact.category == GRAPH]
+    if everything:
+        lines += map(_line, graph)
+    elif graph:
+        ways = Counter(fact.what.split()[1] for fact in graph)
+        parts = [f"{n:,} only in {side}" for word, side in (("removed", "A"), ("added", "B")) if (n := ways[word])]
+        lines.append(
+            Line("~", "layers without weights", f"written otherwise by the other framework: {', '.join(parts)}")
+        )
+    return lines
+
+
+def _group(found: Difference, fact: Fact) -> tuple[str, ...] | None:
+    """Facts that may share a line: the same of many tensors of a layer, or a type of many tensors."""
+    if fact.what == "tensor retyped":
+        return (fact.what, str(fact.detail["from"]), str(fact.detail["to"]))
+    if not fact.what.startswith("tensor"):
+        return None
+    side, name = (found.b, fact.b) if fact.b is not None else (found.a, fact.a)
+    return (fact.what, str(side.manifest["tensors"][name]["layer"]))
+
+
+def _together(key: tuple[str, ...], facts: Sequence[Fact]) -> Line:
+    what = key[0].partition(" ")[2]
+    if what == "retyped":
+        most = max((fact.change.relative or 0.0 for fact in facts if fact.change is not None), default=None)
+        rounded = all(fact.change is not None and fact.change.rounded for fact in facts)
+        moved = "" if most is None else f"{'rounded' if rounded else 'moved'} by at most {percent(most)}"
+        return Line("~", count(len(facts), "tensor"), f"{key[1]} -> {key[2]}" + (f", {moved}" if moved else ""))
+    first = _line(facts[0])
+    sign = first.sign
+    name = first.name.removeprefix(f"{key[1]}.")
+    return Line(sign, key[1], f"{count(len(facts), 'tensor')} {what}, such as {name} {first.text}".rstrip())
+
+
+def _line(fact: Fact) -> Line:
+    """A difference of structure in words."""
+    thing, _, way = fact.what.partition(" ")
+    detail = fact.detail
+    sign = {"added": "+", "removed": "-"}.get(way, "~")
+    name = fact.name if thing in ("layer", "tensor", "attribute", "alias") else f"{thing} {fact.name}"
+    if thing == "layer" and sign != "~":
+        return Line(sign, name, _placed(detail, sign))
+    if thing == "tensor" and sign != "~":
+        return Line(sign, name, f"{detail['dtype']} {shape_text(detail['shape'])}")
+    if thing == "alias":
+        return Line(sign, name, f"shares {detail['tensor']}")
+    if thing == "attribute":
+        where = f"{detail['attribute']}: " + _change(detail, attribute)
+        return Line(sign, str(detail.get("layer", name)), where)
+    if way == "rewired" and "calls" in detail:
+        return Line(sign, name, f"is called {detail['calls'][1]} times, was {detail['calls'][0]}")
+    if way == "rewired":
+        verb = "is" if thing == "output" else f"{detail['argument']} reads"
+        return Line(sign, name, f"{verb} {_names(detail['to'])}, was {_names(detail['from'])}")
+    if way == "reshaped":
+        return Line(sign, name, _change(detail, shape_text))
+    moved = ""
+    if fact.change is not None and fact.change.relative is not None:
+        moved = f", {'rounded' if fact.change.rounded else 'moved'} by {percent(fact.change.relative)}"
+    return Line(sign, name, (_change(detail, str) if "from" in detail else "") + moved)
+
+
+def _change(detail: Mapping[str, Any], words: Any) -> str:
+    old, new = (words(detail[key]) if detail[key] is not None else "none" for key in ("from", "to"))
+    return f"{old} -> {new}"
+
+
+def _placed(detail: Mapping[str, Any], sign: str) -> str:
+    was = "was " if sign == "-" else ""
+    after, before = _names(detail["after"]), _names(detail["before"])
+    where = f", {was}between {after} and {before}" if after and before else f", {was}after {after}" if after else ""
+    tensors = f", {count(detail['tensors'], 'tensor')}" if detail["tensors"] else ""
+    return f"{detail['kind']}{where}{tensors}"
+
+
+def _names(names: Sequence[str]) -> str:
+    if len(names) > 4:
+        return f"{', '.join(names[:3])} and {len(names) - 3} more"
+    return ", ".join(names) if names else ""
+
+
+def names(found: Difference) -> list[Line]:
+    """What is called otherwise; tensors that merely follow their layer are counted with it."""
+    lines = []
+    for fact in found.facts:
+        if fact.category != NAMES:
+            continue
+        thing, how = fact.what.partition(" ")[0], fact.detail.get("how")
+        if how == "activation":
+            a, b, host = fact.a or "none", fact.b or "none", fact.detail["layer"]
+            apart = (
+                f"{a} -> {b}"
+                if fact.a and fact.b
+                else f"{fact.b or fact.a} stands apart in {'B' if fact.b else 'A'} only"
+            )
+            lines.append(Line(">", apart, f"the activation of {host}"))
+            continue
+        text = f"matched by {how}" if how else ""
+        if thing == "layer" and (follow := len(_follow(found, fact))):
+            text = f"{count(follow, 'tensor')} with it; {text}"
+        lines.append(Line(">", f"{'' if thing in ('layer', 'tensor') else thing + ' '}{fact.a} -> {fact.b}", text))
+    return lines
+
+
+def _follow(found: Difference, fact: Fact) -> list[str]:
+    tensors = found.b.manifest["tensors"]
+    return [p.b for p in found.tensors if p.b is not None and p.a != p.b and tensors[p.b]["layer"] == fact.b]
+
+
+def rows(found: Difference, everything: bool) -> Iterator[Row | int]:
+    """What moved, the layer that moved most first; a number says how many tensors of a layer are not shown.
+
+    A negative one says how many layers are not.
+    """
+    by_layer: dict[str, list[Fact]] = {}
+    for fact in found.facts:
+        if fact.category == VALUES and fact.change is not None:
+            side, name = (found.b, fact.b) if fact.b is not None else (found.a, fact.a)
+            by_layer.setdefault(str(side.manifest["tensors"][name]["layer"] or ""), []).append(fact)
+    sums = {group.layer: group.change for group in found.groups if not group.part}
+    order = sorted(by_layer, key=lambda layer: -_weight(sums.get(layer)))
+    for layer in order if everything else order[:_MANY]:
+        facts = sorted(by_layer[layer], key=lambda fact: -_weight(fact.change))
+        if len(facts) > 1 and layer in sums:
+            yield Row(layer, 0, sums[layer])
+        shown = facts if everything else facts[:_FEW]
+        for fact in shown:
+            assert fact.change is not None
+            yield Row(fact.name, int(len(facts) > 1), fact.change)
+        if len(facts) > len(shown):
+            yield len(facts) - len(shown)
+    if not everything and len(order) > _MANY:
+        yield -(len(order) - _MANY)
+
+
+def _weight(change: Change | None) -> float:
+    """What things are sorted by: from nothing comes first, then the largest relative change."""
+    if change is None or (change.relative is None and not change.from_zero):
+        return -1.0
+    return float("inf") if change.from_zero else change.relative or 0.0
+
+
+def percent(x: float) -> str:
+    """A part of one, in percent, with three digits."""
+    return f"{100 * x:.3g} %" if x < 1e4 else f"{x:.3g} times"
+
+
+def cells(change: Change) -> tuple[str, str, str, str]:
+    """A change in a table: relative, the largest of an element, cosine, share of the elements."""
+    if change.relative is not None:
+        about = "~" if change.estimated and change.error else ""
+        small = change.estimated and change.moved is not None and change.moved <= change.floor
+        relative = (
+            f"< {percent(change.floor / change.size_a)}"
+            if small and change.size_a
+            else about + percent(change.relative)
+        )
+    else:
+        relative = "from zero" if change.from_zero else "?"
+    largest = "" if change.max_abs is None else f"{change.max_abs:.3g}"
+    cosine = "" if change.cosine is None else f"{change.cosine:.4f}"
+    share = "" if change.share is None else percent(change.share)
+    return relative, largest, cosine, share
+
+
+def origins(found: Difference) -> list[str]:
+    """Where the two come from, as far as that differs."""
+    lines = []
+    for key, (a, b) in found.provenance.items():
+        if key == "classes":
+            words = [f"{kind}: {'/'.join(a.get(kind, ['none']))} -> {'/'.join(b.get(kind, ['none']))}"
+                     for kind in dict.fromkeys((*a, *b)) if kind in a and kind in b and a[kind] != b[kind]]  # fmt: skip
+            if words:
+                lines.append(f"class words: {'; '.join(words[:4])}" + (" ..." if len(words) > 4 else ""))
+        elif key == "left out":
+            lines.append(f"left out: {count(a, 'array')} -> {b:,}")
+        else:
+            lines.append(f"{key}: {a if a is not None else 'unknown'} -> {b if b is not None else 'unknown'}")
+    return lines
+
+
+def top_lines(found: Difference) -> list[str]:
+    """The places of each tensor that moved most."""
+    lines = []
+    for fact in found.facts:
+        if fact.change is not None:
+            for axis, places in fact.change.top.items():
+                words = [f"{i} ({'from zero' if r is None else percent(r)})" for i, _, r in places]
+                lines.append(f"{fact.name}, {axis}: {', '.join(words)}")
+    return lines
