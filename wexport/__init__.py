@@ -36,7 +36,8 @@ __version__ = "0.1.0"
 # where the public names live; no module of this package may be called like one of them
 _HOMES = {
     "Bundle": "bundle", "Plan": "planning", "export": "verbs.export", "plan": "verbs.export", "verify": "verbs.verify",
-    "explain": "verbs.explain", "diff": "verbs.diff", "restore": "verbs.restore", "run": "verbs.run", "update": "verbs.update",
+    "explain": "verbs.explain", "diff": "verbs.diff", "restore": "verbs.restore",
+    "run": "verbs.run", "update": "verbs.update",
     "WexportError": "errors", "BundleError": "errors", "LayoutError": "errors", "OutputError": "errors",
     "PlanError": "errors", "SourceError": "errors", "UsageError": "errors",
 }  # fmt: skip

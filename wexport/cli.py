@@ -1,6 +1,7 @@
 """Arguments, printing, progress and exit codes; nothing else.
 
-Exit codes: 0 done, 1 `verify` or `diff` found a difference, 2 trouble (one line on stderr for each reason), 130 interrupted.
+Exit codes: 0 done, 1 `verify` or `diff` found a difference, 2 trouble (a line on stderr for each reason), 130
+interrupted.
 Nothing heavy is imported before the arguments are known to be good.
 """
 

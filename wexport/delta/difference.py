@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -240,18 +241,8 @@ def _equal(m: Models, pairs: Sequence[Pair], facts: Sequence[Fact]) -> dict[str,
     touched |= {m.b["tensors"][name]["layer"] for name in touched_tensors if name in m.b["tensors"]}
     touched |= {m.layers.to_b.get(m.a["tensors"][fact.a]["layer"]) for fact in facts if fact.a in m.a["tensors"]}
     layers = sum(1 for a, b in m.layers.to_b.items() if a == b and b not in touched)
-    return {
-        "layers": layers,
-        "tensors": len(equal),
-        "parameters": sum(_size(m.b["tensors"][n]["shape"]) for n in equal),
-    }
-
-
-def _size(shape: Iterable[int]) -> int:
-    size = 1
-    for n in shape:
-        size *= n
-    return size
+    size = sum(math.prod(m.b["tensors"][name]["shape"]) for name in equal)
+    return {"layers": layers, "of_layers": len(m.layers.b.nodes), "tensors": len(equal), "parameters": size}
 
 
 def _same_weights(pairs: Sequence[Pair], gone: Sequence[str], new: Sequence[str], m: Models) -> bool:

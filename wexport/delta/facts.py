@@ -21,9 +21,9 @@ Manifest = Mapping[str, Any]
 class Fact:
     """One difference.
 
-    `what` says what it is (`layer added`, `attribute changed` ...); `a` and `b` are the layer, tensor, input or output on
-    both sides; `detail` is what was found, from A to B. `category` is `structure`, `names`, `values`, or `graph`: layers
-    without weights that only one of two frameworks writes, which may compute the same with other layers.
+    `what` says what it is (`layer added`, `attribute changed` ...); `a` and `b` are the layer, tensor, input or output
+    on both sides; `detail` is what was found, from A to B. `category` is `structure`, `names`, `values`, or `graph`:
+    layers without weights that only one of two frameworks writes, which may compute the same with other layers.
     """
 
     what: str
@@ -221,7 +221,7 @@ def port_facts(m: Models) -> Iterator[Fact]:
         for a, b in pairs.items():
             if a != b:
                 yield Fact(f"{word} renamed", NAMES, a, b)
-            yield from _port(word, a, b, [_port_of(word, n, g, v) for n, g, v in zip((a, b), (m.a, m.b), values)], m)
+            yield from _port(word, a, b, [_port_of(word, a, m.a, values[0]), _port_of(word, b, m.b, values[1])], m)
     for a, b in m.layers.outputs.items():
         old, new = graphs[0].outputs[a], graphs[1].outputs[b]
         if [m.layers.image(o) for o in old] != new and _seen_through(m, old) != _reached(m, new):
@@ -286,7 +286,7 @@ def alias_facts(m: Models, names: Mapping[str, str]) -> Iterator[Fact]:
 
     def uses(manifest: Manifest, tensors: Mapping[str, str], layers: Mapping[str, str]) -> dict[Any, str]:
         return {
-            (tensors.get(i["tensor"], i["tensor"]), layers.get(i["layer"], i["layer"]), i["role"], i["transposed"]): name
+            (tensors.get(i["tensor"], i["tensor"]), layers.get(i["layer"], i["layer"]), i["role"]): name
             for name, i in manifest["aliases"].items()
         }  # fmt: skip
 

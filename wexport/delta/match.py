@@ -126,9 +126,9 @@ class Matching:
         before = len(self.to_b)
         for name, node in self.a.nodes.items():
             other = self.b.nodes.get(name)
-            if other is not None and name not in self.to_b and name not in self.to_a:
-                if any_kind or node.kind == other.kind:
-                    self.add(name, name, NAME)
+            free = other is not None and name not in self.to_b and name not in self.to_a
+            if free and (any_kind or node.kind == self.b.nodes[name].kind):
+                self.add(name, name, NAME)
         return len(self.to_b) > before
 
 
