@@ -23,6 +23,7 @@ from wexport.delta.graph import graph_of
 from wexport.delta.match import Matching, match_layers, match_names
 from wexport.delta.side import Progress, Side
 from wexport.delta.tensors import Pair, Tensors, anchors, forms, source_of, unique_bytes
+from wexport.sketch import ERROR
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +289,8 @@ def _notes(a: Side, b: Side, changes: Mapping[Pair, Change], loose: bool, m: Mod
     bare = [side for side in (a, b) if not side.has_data]
     if changes and bare:
         where = " and ".join(str(side.path) for side in bare)
-        yield f"{where}: without the data, changes are estimated; max |change|, share and top are unavailable"
+        error = f"estimated from sketches, with a relative standard error of {ERROR:.0%}"
+        yield f"{where}: no data at hand: changes are {error}; max |change|, share and top are unavailable"
     if missing := sum(change.moved is None for change in changes.values()):
         yield f"no sketch of {missing:,} changed tensors: how far they moved is unavailable; compare the bundles"
     if bool(m.a["calls"]) != bool(m.b["calls"]):
