@@ -89,11 +89,11 @@ def difference(
     loose = _family(one) != _family(two)
     same = {} if by_name else unique_bytes(one, two)
     layers = _matched(one, two, loose, by_name, same)
-    models = Models(one, two, layers, loose)
+    models = Models(one, two, layers, loose, bool(one["calls"]) != bool(two["calls"]))
     tensors = Tensors(one, two, layers)
     gone, new = tensors.match(same)
     changes = _changes(a, b, tensors.pairs, top, progress)
-    facts = [*port_facts(models), *layer_facts(models)]
+    facts = [*port_facts(models), *layer_facts(models, set(gone), set(new))]
     for name in gone:
         facts += _lone("tensor removed", name, None, models)
     for name in new:
@@ -293,7 +293,7 @@ def _notes(a: Side, b: Side, changes: Mapping[Pair, Change], loose: bool, m: Mod
         yield f"{where}: no data at hand: changes are {error}; max |change|, share and top are unavailable"
     if missing := sum(change.moved is None for change in changes.values()):
         yield f"no sketch of {missing:,} changed tensors: how far they moved is unavailable; compare the bundles"
-    if bool(m.a["calls"]) != bool(m.b["calls"]):
+    if m.bare:
         side = a if not m.a["calls"] else b
         yield f"{side.path}: tells no graph; layers without weights, inputs and wiring are not compared"
     if loose:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,32 +41,43 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """Two manifests and how their layers were matched; `loose` compares across frameworks."""
+    """Two manifests and how their layers were matched.
+
+    `loose` compares across frameworks; `bare` says that one side is a file of weights alone, which tells no graph.
+    """
 
     a: Manifest
     b: Manifest
     layers: Matching
     loose: bool
+    bare: bool
 
 
-def layer_facts(m: Models) -> Iterator[Fact]:
-    """Layers added, removed, renamed, rewired, and their attributes."""
+def layer_facts(m: Models, gone: Container[str], new: Container[str]) -> Iterator[Fact]:
+    """Layers added, removed, renamed, rewired, and their attributes; `gone` and `new` are tensors without a partner."""
     graph_a, graph_b = m.layers.a, m.layers.b
     for name, node in graph_a.nodes.items():
-        if name not in m.layers.to_b:
+        if name not in m.layers.to_b and not (m.bare and _is_spread(node, gone)):
             yield Fact("layer removed", _weight_of(m, node), name, None, _place(graph_a, node))
     for name, node in graph_b.nodes.items():
         other = m.layers.to_a.get(name)
+        if other is None and m.bare and _is_spread(node, new):
+            continue
         if other is None:
             yield Fact("layer added", _weight_of(m, node), None, name, _place(graph_b, node))
             continue
         mine = graph_a.nodes[other]
         if other != name:
             yield Fact("layer renamed", NAMES, other, name, {"how": m.layers.how[other]})
-        if mine.folded != node.folded and not m.loose:
+        if mine.folded != node.folded and not m.loose and not m.bare:
             yield Fact("layer renamed", NAMES, mine.folded, node.folded, {"how": "activation", "layer": name})
         yield from _attributes(m, mine, node)
         yield from _wiring(m, mine, node)
+
+
+def _is_spread(node: Node, lone: Container[str]) -> bool:
+    """Whether a layer's tensors stand in layers of the other side: a file of weights names the parts of a wrapper."""
+    return not any(tensor in lone for tensor in node.tensors)
 
 
 def _weight_of(m: Models, node: Node) -> str:
@@ -82,10 +93,12 @@ def _place(graph: Graph, node: Node) -> dict[str, Any]:
 
 
 def _attributes(m: Models, a: Node, b: Node) -> Iterator[Fact]:
+    if a.kind != b.kind and m.bare and "unknown" in (a.kind, b.kind):
+        return
     if a.kind != b.kind:
         yield Fact("attribute changed", STRUCTURE, a.name, b.name, {"attribute": "kind", "from": a.kind, "to": b.kind})
         return
-    partial = m.loose or "partial" in a.attributes or "partial" in b.attributes
+    partial = m.loose or m.bare or "partial" in a.attributes or "partial" in b.attributes
     keys = [key for key in a.attributes if key in b.attributes or not partial]
     keys += [key for key in b.attributes if key not in a.attributes and not partial]
     skipped = _notation() if m.loose else _DERIVED
@@ -212,6 +225,8 @@ def _called(graph: Graph, operands: list[Operand]) -> list[str]:
 
 def port_facts(m: Models) -> Iterator[Fact]:
     """Inputs and outputs that came, went, have other names, shapes or types, or are other values."""
+    if m.bare:
+        return
     values = [_values(manifest) for manifest in (m.a, m.b)]
     graphs = m.layers.a, m.layers.b
     for word, pairs in (("input", m.layers.inputs), ("output", m.layers.outputs)):

@@ -57,10 +57,11 @@ class Graph:
             for i, call in enumerate(node.calls):
                 for role, operands in call.items():
                     for k, operand in enumerate(operands):
-                        self.users.setdefault(operand, []).append((node.name, i, role, k))
+                        if operand[0] != "const":
+                            self.users.setdefault(operand, []).append((node.name, i, role, k))
 
     def keep_weighted(self) -> None:
-        """Forget the wiring, and the layers without weights."""
+        """Forget the wiring, and the layers without weights: what a file of weights alone does not tell."""
         self.nodes = {name: node for name, node in self.nodes.items() if node.tensors}
         for node in self.nodes.values():
             node.calls = []

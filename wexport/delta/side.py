@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -18,10 +18,12 @@ from wexport.names import DATA_FILES, MANIFEST
 if TYPE_CHECKING:  # two manifests are compared without NumPy
     from wexport.bundle import Bundle
     from wexport.digest import Item
+    from wexport.planning import Split
 
 _HEAD = 4096
 _LARGEST = 1 << 30  # bytes of a manifest
 Progress = Callable[[int], None]
+Place = str | os.PathLike[str]
 
 
 @dataclass(slots=True)
@@ -55,9 +57,10 @@ class Side:
 
 
 def open_side(
-    path: str | os.PathLike[str],
-    architecture: str | os.PathLike[str] | None = None,
+    path: Place,
+    architecture: Place | None = None,
     *,
+    split: Split = "all",
     checked: bool = False,
     progress: Progress = lambda size: None,
 ) -> Side:
@@ -66,6 +69,7 @@ def open_side(
     Args:
         path: a bundle's folder, a manifest, or a model file.
         architecture: as for `export`; for model files.
+        split: as for `export`; for model files.
         checked: hold every tensor of a bundle against its checksum first.
         progress: called with the number of bytes read, from several threads.
 
@@ -80,13 +84,32 @@ def open_side(
     from wexport.bundle import Bundle, is_bundle
 
     if not is_bundle(place):
-        return _model(place, Path(architecture) if architecture is not None else None, progress)
+        return _model(place, Path(architecture) if architecture is not None else None, split, progress)
     bundle = Bundle(place)
     try:
         return _bundle(bundle, checked, progress)
     except BaseException:
         bundle.close()
         raise
+
+
+@contextmanager
+def open_sides(
+    a: Place, b: Place, architecture: Place | None, checked: bool, progress: Progress
+) -> Iterator[tuple[Side, Side]]:
+    """Two sides; a model beside a file of weights alone, which tells no sources, is cut by gates only, as that is.
+
+    Raises:
+        WexportError: as `open_side`.
+    """
+    with ExitStack() as stack:
+        opened = (open_side(path, architecture, checked=checked, progress=progress) for path in (a, b))
+        sides = [stack.enter_context(side) for side in opened]
+        bare = [not side.manifest["calls"] for side in sides]
+        for i, path in enumerate((a, b)):
+            if sides[i].what == "model" and bare[1 - i] and not bare[i]:
+                sides[i] = stack.enter_context(open_side(path, architecture, split="gates", progress=progress))
+        yield sides[0], sides[1]
 
 
 def _is_bare_manifest(path: Path) -> bool:
@@ -119,7 +142,7 @@ def _complete(manifest: Manifest, path: Path) -> Manifest:
     return manifest
 
 
-def _model(path: Path, architecture: Path | None, progress: Progress) -> Side:
+def _model(path: Path, architecture: Path | None, split: Split, progress: Progress) -> Side:
     from wexport.bundle import fingerprint
     from wexport.describe import describe
     from wexport.digest import digests, planned
@@ -128,7 +151,7 @@ def _model(path: Path, architecture: Path | None, progress: Progress) -> Side:
 
     model = open_model(path, architecture)
     try:
-        plan = make_plan(model)
+        plan = make_plan(model, split)
         items = planned(plan)
         sums = digests(items, progress)
     except BaseException:

@@ -82,8 +82,8 @@ class Tensors:
         """Tensors of the same role, labels and source in matched layers; those of no layer by their names."""
         for a, b in self.layers.to_b.items():
             rest = [t for t in self.layers.b.nodes[b].tensors if t not in taken]
-            if not rest:
-                continue
+            if not rest or self.layers.a.nodes[a].kind != self.layers.b.nodes[b].kind:
+                continue  # the roles of another kind of layer mean something else
             places = {key: t for t, key in self._keys(self.b, rest, {}).items()}
             mine = [t for t in self.layers.a.nodes[a].tensors if t not in found]
             for t, key in self._keys(self.a, mine, self.sources).items():

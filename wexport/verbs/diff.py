@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from wexport.delta.difference import Difference, difference
 from wexport.delta.gates import Tripped, check, tripped
-from wexport.delta.side import Progress, open_side
+from wexport.delta.side import Progress, open_sides
 from wexport.errors import UsageError
 
 Place = str | os.PathLike[str]
@@ -62,9 +62,6 @@ def diff(
     if not tolerance >= 0:
         raise UsageError(f"tolerance={tolerance!r}: expected a relative change of zero or more")
     check(fail_on)
-    with (
-        open_side(a, architecture, checked=verify, progress=progress) as one,
-        open_side(b, architecture, checked=verify, progress=progress) as two,
-    ):
+    with open_sides(a, b, architecture, verify, progress) as (one, two):
         found = difference(one, two, by_name=match == "name", tolerance=tolerance, top=top, progress=progress)
     return Verdict(found, tuple(fail_on), tuple(tripped(found, fail_on)))
