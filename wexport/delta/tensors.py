@@ -84,11 +84,13 @@ class Tensors:
             rest = [t for t in self.layers.b.nodes[b].tensors if t not in taken]
             if not rest or self.layers.a.nodes[a].kind != self.layers.b.nodes[b].kind:
                 continue  # the roles of another kind of layer mean something else
-            places = {key: t for t, key in self._keys(self.b, rest, {}).items()}
             mine = [t for t in self.layers.a.nodes[a].tensors if t not in found]
+            ends = {t.removeprefix(b): t for t in rest if not source_of(self.b, self.b["tensors"][t])[0]}
+            same = {t: ends[t.removeprefix(a)] for t in mine if t.removeprefix(a) in ends}
+            places = {key: t for t, key in self._keys(self.b, rest, {}).items() if t not in same.values()}
             for t, key in self._keys(self.a, mine, self.sources).items():
-                if key in places:
-                    yield t, places.pop(key), self.layers.how[a]
+                if (other := same.get(t) or places.pop(key, None)) is not None:
+                    yield t, other, self.layers.how[a]
         for name, item in self.a["tensors"].items():
             other = self.b["tensors"].get(name)
             if (
