@@ -26,6 +26,9 @@ from wexport.delta.tensors import Pair, Tensors, anchors, forms, source_of, uniq
 from wexport.sketch import ERROR
 
 
+_INTEGERS = ("I", "U", "BOOL")
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """A layer, a gate (or direction, or head part) of it, or what it reads from one source: how far it moved as one."""
@@ -91,7 +94,7 @@ def difference(
     layers = _matched(one, two, loose, by_name, same)
     models = Models(one, two, layers, loose, bool(one["calls"]) != bool(two["calls"]))
     tensors = Tensors(one, two, layers)
-    gone, new = tensors.match(same)
+    gone, new = tensors.match(same, by_name)
     changes = _changes(a, b, tensors.pairs, top, progress)
     facts = [*port_facts(models), *layer_facts(models, set(gone), set(new))]
     for name in gone:
@@ -182,6 +185,8 @@ def _comparable(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> boo
     if a is None or b is None:
         return True
     differ = a["sha256"] != b["sha256"] or a["dtype"] != b["dtype"]
+    if a["dtype"].startswith(_INTEGERS) != b["dtype"].startswith(_INTEGERS):
+        return False  # one was quantized: its numbers mean something else
     return differ and [n for n in a["shape"] if n != 1] == [n for n in b["shape"] if n != 1]
 
 

@@ -27,13 +27,20 @@ class Pair:
 
 
 def unique_bytes(a: Manifest, b: Manifest) -> dict[str, str]:
-    """The tensors whose bytes only one tensor of each side has."""
-    one, two = ({name: item["sha256"] for name, item in m["tensors"].items()} for m in (a, b))
+    """The tensors whose bytes only one tensor of each side has; elements that are all alike tell nothing of whose."""
+    one, two = (
+        {name: item["sha256"] for name, item in m["tensors"].items() if not _is_constant(m["stats"].get(name))}
+        for m in (a, b)
+    )
     counts = [Counter(sums.values()) for sums in (one, two)]
     places = {digest: name for name, digest in two.items()}
     return {
         name: places[digest] for name, digest in one.items() if counts[0][digest] == 1 and counts[1].get(digest) == 1
     }
+
+
+def _is_constant(stats: Entry | None) -> bool:
+    return stats is not None and stats["min"] is not None and stats["min"] == stats["max"]
 
 
 def anchors(a: Manifest, b: Manifest, same: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -64,9 +71,12 @@ class Tensors:
         self.pairs: list[Pair] = []
         self.sources = _source_names(layers)
 
-    def match(self, same: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    def match(self, same: Mapping[str, str], by_name: bool) -> tuple[list[str], list[str]]:
         """Find the pairs; gives the tensors of each side that have no partner."""
         tensors_a, tensors_b = self.a["tensors"], self.b["tensors"]
+        if by_name:
+            self.pairs = [Pair(name, name, NAME) for name in tensors_a if name in tensors_b]
+            return [n for n in tensors_a if n not in tensors_b], [n for n in tensors_b if n not in tensors_a]
         found = {one: Pair(one, two, f"{NAME} and {BYTES}" if one == two else BYTES) for one, two in same.items()}
         taken = set(same.values())
         for one, two, how in self._in_layers(found, taken):
