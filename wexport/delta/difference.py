@@ -25,7 +25,6 @@ from wexport.delta.side import Progress, Side
 from wexport.delta.tensors import Pair, Tensors, anchors, forms, source_of, unique_bytes
 from wexport.sketch import ERROR
 
-
 _INTEGERS = ("I", "U", "BOOL")
 
 
