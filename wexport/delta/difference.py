@@ -8,21 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from wexport.delta.change import Change, estimated, together
-from wexport.delta.facts import (
-    GRAPH,
-    STRUCTURE,
-    VALUES,
-    Fact,
-    Models,
-    alias_facts,
-    layer_facts,
-    port_facts,
-    tensor_facts,
-)
+from wexport.delta.facts import alias_facts, layer_facts, port_facts, tensor_facts
 from wexport.delta.graph import graph_of
 from wexport.delta.match import Matching, match_layers, match_names
+from wexport.delta.models import GRAPH, STRUCTURE, VALUES, Fact, Models
 from wexport.delta.side import Progress, Side
 from wexport.delta.tensors import Pair, Tensors, anchors, forms, source_of, unique_bytes
+from wexport.delta.wiring import align_calls
 from wexport.sketch import ERROR
 
 _INTEGERS = ("I", "U", "BOOL")
@@ -92,6 +84,7 @@ def difference(
     same = {} if by_name else unique_bytes(one, two)
     layers = _matched(one, two, loose, by_name, same)
     models = Models(one, two, layers, loose, bool(one["calls"]) != bool(two["calls"]))
+    align_calls(models)
     tensors = Tensors(one, two, layers)
     gone, new = tensors.match(same, by_name)
     changes = _changes(a, b, tensors.pairs, top, progress)
