@@ -61,8 +61,8 @@ def _attributes(m: Models, a: Node, b: Node, gone: Container[str], new: Containe
     if a.kind != b.kind:
         category = _lone(m, a, gone) if m.loose and not any(tensor in new for tensor in b.tensors) else STRUCTURE
         if category and not (m.bare and "unknown" in (a.kind, b.kind)):
-            detail = {"attribute": "kind", "from": a.kind, "to": b.kind}
-            yield Fact("attribute changed", category, a.name, b.name, detail)
+            kinds = {"attribute": "kind", "from": a.kind, "to": b.kind}
+            yield Fact("attribute changed", category, a.name, b.name, kinds)
         return
     partial = m.loose or m.bare or "partial" in a.attributes or "partial" in b.attributes
     keys = [key for key in a.attributes if key in b.attributes or not partial]
