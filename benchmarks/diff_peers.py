@@ -72,9 +72,8 @@ def _header(path: str) -> str:
 def _run(command: list[str], quiet: bool = False) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if not quiet:
-        print(
-            f"$ {' '.join([Path(command[0]).name, *command[1:]])}\n{done.stdout}{done.stderr}exit code {done.returncode}\n"
-        )
+        words = " ".join([Path(command[0]).name, *command[1:]])
+        print(f"$ {words}\n{done.stdout}{done.stderr}exit code {done.returncode}\n")
 
 
 if __name__ == "__main__":
