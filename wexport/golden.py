@@ -23,9 +23,9 @@ from wexport.evaluate import evaluate
 from wexport.layers.step import Items
 from wexport.layout import shape_text
 from wexport.ports import checked, plain, stated_types
-from wexport.schema import trusting
 from wexport.storage import SourceFile
 from wexport.tensorfile import Entry, data_of, header, read_header
+from wexport.trust import trusting
 
 Array = NDArray[Any]
 Manifest = Mapping[str, Any]
