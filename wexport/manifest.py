@@ -147,6 +147,7 @@ def load(data: bytes, name: str) -> Manifest:
         raise BundleError(f'{name}: has no "wexport: {VERSION}" at its top; expected a manifest')
     if version > VERSION:
         raise BundleError(f"{name}: is of format version {version}, this program knows up to {VERSION}; upgrade it")
+    missing = [section for section in SECTIONS if section not in found and section not in LATER]
     for section in SECTIONS:
         want = list if section in _LISTS else dict
         if not isinstance(found.setdefault(section, want()), want):
@@ -155,6 +156,8 @@ def load(data: bytes, name: str) -> Manifest:
         for key, item in found[section].items():
             if not isinstance(item, dict):
                 raise BundleError(f"{name}: the entry {key!r} of {section!r} is not a mapping; export again")
+    if missing:  # what is cut off between two lines can be read to its end
+        raise BundleError(f"{name}: lacks the section {missing[0]!r}; if it was cut off, export again")
     return found
 
 
