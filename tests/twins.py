@@ -79,7 +79,7 @@ def described(tensors: Arrays, framework: str = "keras") -> dict[str, Any]:
     }
 
 
-def write(folder: Path, tensors: Arrays, manifest: Mapping[str, Any] | None = None) -> Path:
+def write(folder: Path, tensors: Arrays, manifest: Mapping[str, Any] | None = None, shard_size: int = 1 << 40) -> Path:
     """Write the bundle of these arrays, of dense layers in a row unless a manifest says otherwise."""
     folder.mkdir()
     about = manifest or described(tensors)
@@ -93,7 +93,7 @@ def write(folder: Path, tensors: Arrays, manifest: Mapping[str, Any] | None = No
         )
         for name, array in tensors.items()
     ]
-    write_bundle(folder, about, items, 1 << 40, lambda size: None)
+    write_bundle(folder, about, items, shard_size, lambda size: None)
     return folder
 
 
