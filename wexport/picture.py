@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from wexport.errors import OutputError, UsageError
 from wexport.names import printable
 
-_LABELLED = 12  # layers that a figure of a series names
+_LABELLED = 10  # layers that a figure of a series names
 _HEATED = 80  # rows of its heat map
 _LONGEST = 36  # characters of a name in it
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -136,7 +136,7 @@ def draw_series(rows: Sequence[Course], steps: int, what: str, path: str) -> Non
         style = {"marker": ".", "markersize": 4} if layer in kept else {"color": "0.8", "linewidth": 0.6, "zorder": 1}
         lines += [(line, layer) for line in left.plot(range(1, steps + 1), _numbers(numbers), **style)]
     left.set(title=f"{what} of each layer", xlabel="step", yscale="log")
-    named = [(line, _short(layer)) for line, layer in lines if layer in kept]
+    named = [(line, _short(layer)) for line, layer in lines if layer in kept and np.isfinite(line.get_ydata()).any()]
     if named:
         left.legend(*zip(*named, strict=True), fontsize=7)
     _heat_series(figure, right, shown, steps, what)
@@ -176,4 +176,4 @@ def _short(name: str) -> str:
     """A name as a label, which no sign in it changes; matplotlib leaves out those that begin with an underscore."""
     text = printable(name)
     text = text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2 - 2]}...{text[-_LONGEST // 2 + 1 :]}"
-    return f" {text}".replace("$", r"\$")
+    return (f" {text}" if text.startswith("_") else text).replace("$", r"\$")

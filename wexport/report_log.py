@@ -51,7 +51,8 @@ def text(found: Log, everything: bool, plain: bool) -> str:
 
 
 def _head(found: Log) -> str:
-    layers = f"{found.moved:,} of {count(found.layers, 'layer')} with tensors moved" if found.moved else "nothing moved"
+    some = f"{found.changed:,} of {count(found.layers, 'layer')} with tensors changed"
+    layers = some if found.changed else "no layer with tensors changed"
     return f"{count(len(found.checkpoints), 'checkpoint')}, {count(len(found.steps), 'step')}: {layers}"
 
 
@@ -131,7 +132,7 @@ def _cell(cell: Cell, plain: bool) -> str:
 def _bars(rows: Sequence[Row]) -> Callable[[Row], str]:
     """What draws a row's course: a bar for each step, or for several where there are many; all rows on one scale."""
     low, high = _scale(rows)
-    each = -(-len(rows[0].cells) // _BARS)
+    each = _each(len(rows[0].cells))
 
     def bar(cells: Sequence[Cell]) -> str:
         moved = [cell for cell in cells if cell.state == MOVED]
@@ -145,6 +146,11 @@ def _bars(rows: Sequence[Row]) -> Callable[[Row], str]:
         return _SIGNS.get(other, "·")
 
     return lambda row: "".join(bar(row.cells[i : i + each]) for i in range(0, len(row.cells), each))
+
+
+def _each(steps: int) -> int:
+    """How many steps share a bar."""
+    return -(-steps // _BARS)
 
 
 def _scale(rows: Sequence[Row]) -> tuple[float, float]:
@@ -195,7 +201,9 @@ def _notes(found: Log, rows: Sequence[Row], plain: bool) -> Iterator[str]:
     changes = [cell.change for cell in cells if cell.change is not None]
     if len(found.steps) > 2 and rows and not plain:
         low, high = _scale(rows)
-        yield f"course: a bar for each step, by powers of ten from {percent(low)} to {percent(high)}"
+        each = _each(len(found.steps))
+        word = "each step" if each == 1 else f"the largest of {each} steps"
+        yield f"course: a bar for {word}, by powers of ten from {percent(low)} to {percent(high)}"
     if any(change.estimated for change in changes):
         yield f"~ where there are no data: {ESTIMATES}"
     if any(change.moved is None for change in changes):
@@ -241,7 +249,7 @@ def as_json(found: Log) -> dict[str, Any]:
             {**asdict(side), "path": str(side.path), "warnings": list(side.warnings)} for side in found.checkpoints
         ],
         "layers": found.layers,
-        "moved": found.moved,
+        "changed": found.changed,
         "steps": [
             {"from": i, "to": i + 1, "facts": dict(step.facts), "unlike": step.unlike, "notes": list(step.notes)}
             for i, step in enumerate(found.steps)

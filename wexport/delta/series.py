@@ -84,9 +84,10 @@ class Row:
         return any(cell.state not in (SAME, ABSENT) for cell in self.cells)
 
 
-def step_of(found: Difference) -> Step:
-    """What a series needs of a difference."""
-    old, new = (_layers(side.manifest) for side in (found.a, found.b))
+def step_of(found: Difference, old: Mapping[str, Parts] | None = None) -> Step:
+    """What a series needs of a difference; `old` are the layers of the earlier side, if they are known."""
+    old = _layers(found.a.manifest) if old is None else old
+    new = _layers(found.b.manifest)
     parts: dict[Key, str] = {}
     items_a, items_b = found.a.manifest["tensors"], found.b.manifest["tensors"]
     cells = {(group.layer, group.part): _cell(group.change) for group in found.groups}
@@ -94,11 +95,14 @@ def step_of(found: Difference) -> Step:
         a, b = items_a.get(pair.a), items_b.get(pair.b)
         if a is None or b is None or not b["layer"]:
             continue
+        reshaped = _form(a) != _form(b)
+        if pair.a == pair.b and not reshaped:
+            continue
         here = list(parts_of(found.b.manifest, b))
         if pair.a != pair.b:  # else its labels and source are called the same
             there = list(parts_of(found.a.manifest, a))
             parts.update(((b["layer"], one), two) for one, two in _alike(there, here))
-        if _form(a) != _form(b):
+        if reshaped:
             cells.update(((b["layer"], part), _RESHAPED) for part in ("", *here))
     facts = Counter(fact.what for fact in found.facts if fact.category not in (GRAPH, VALUES))
     unlike = sum(fact.category == GRAPH for fact in found.facts)
@@ -124,7 +128,8 @@ def _cell(change: Change) -> Cell:
 
 
 def _form(item: Mapping[str, Any]) -> list[int]:
-    return [n for n in item["shape"] if n != 1]
+    shape: list[int] = item["shape"]
+    return [n for n in shape if n != 1] if 1 in shape else shape
 
 
 def _alike(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wexport.bundle import hint
 from wexport.delta.difference import difference
 from wexport.delta.series import Counts, Row, Series, Step, step_of
 from wexport.delta.side import Progress, Side, open_side
@@ -37,14 +36,14 @@ class Log:
     """A series of checkpoints: step k leads from checkpoint k - 1 to checkpoint k, counted from 0.
 
     `rows` are the layers that ever moved, came or went, in the model's order, each followed by its gates, directions
-    and sources; of all `layers` with tensors that there ever were, `moved` did. `steps` say what else changed.
+    and sources; of all `layers` with tensors that there ever were, `changed` did. `steps` say what else changed.
     """
 
     checkpoints: tuple[Checkpoint, ...]
     steps: tuple[Counts, ...]
     rows: tuple[Row, ...]
     layers: int
-    moved: int
+    changed: int
 
 
 def log(
@@ -150,6 +149,8 @@ def _chosen(layers: Sequence[list[Row]], globs: Sequence[str]) -> list[list[Row]
         found = {i for i, known in enumerate(names) if glob in known}
         found = found or {i for i, known in enumerate(names) if any(fnmatch.fnmatchcase(name, glob) for name in known)}
         if not found:
+            from wexport.bundle import hint
+
             close = hint(glob, sorted(set().union(*names)))
             raise UsageError(f"--layers {glob!r} means no layer with tensors of any checkpoint{close}")
         meant |= found
