@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wexport.delta.difference import difference
-from wexport.delta.series import Counts, Row, Series, Step, step_of
+from wexport.delta.difference import Difference, difference
+from wexport.delta.series import Counts, Parts, Row, Series, step_of
 from wexport.delta.side import Progress, Side, open_side
 from wexport.errors import UsageError
 
@@ -101,20 +101,22 @@ class _Reading:
     def read(self, paths: Sequence[Place]) -> tuple[list[Counts], list[list[Row]]]:
         """Compare each with the one before, and the last with the first; gives the steps, and each layer's rows."""
         series, steps = Series(), []
+        layers: Mapping[str, Parts] | None = None  # of the earlier side, which was the later one a step before
         with self._open(paths[0]) as first:
             before = first
             try:
                 for path in paths[1:]:
                     after = self._open(path)
                     try:
-                        step = self._step(before, after)
+                        step = step_of(self._difference(before, after), layers)
                     finally:
                         if before is not first:
                             before.close()
                         before = after
                     series.add(step)
                     steps.append(step.counts)
-                drift = self._step(first, before, series.known()) if len(steps) > 1 else step
+                    layers = step.new
+                drift = step_of(self._difference(first, before, series.known())) if len(steps) > 1 else step
             finally:
                 if before is not first:
                     before.close()
@@ -137,8 +139,8 @@ class _Reading:
         )
         return side
 
-    def _step(self, a: Side, b: Side, known: Sequence[tuple[str, str]] = ()) -> Step:
-        return step_of(difference(a, b, by_name=self.by_name, known=known, progress=self.progress))
+    def _difference(self, a: Side, b: Side, known: Sequence[tuple[str, str]] = ()) -> Difference:
+        return difference(a, b, by_name=self.by_name, known=known, progress=self.progress)
 
 
 def _chosen(layers: Sequence[list[Row]], globs: Sequence[str]) -> list[list[Row]]:
