@@ -67,6 +67,13 @@ class Model:
         end = {key: tensors.pop(key) for key in ("dense_3.kernel", "dense_3.bias")}
         self.manifest["tensors"] = {**tensors, f"{name}.kernel": entry, **end}
 
+    def lone(self, name: str) -> None:
+        """Add a layer that nothing calls: only its bytes and its name tell what it is."""
+        layers, tensors = self.manifest["layers"], self.manifest["tensors"]
+        layers[name] = layers["dense_2"]
+        tensors[f"{name}.kernel"] = {**tensors["dense_2.kernel"], "layer": name}
+        self.data[f"{name}.kernel"] = self.random.standard_normal((4, 4)).astype(np.float32)
+
     def remove(self, name: str) -> None:
         """Take it away again."""
         del self.manifest["layers"][name], self.manifest["tensors"][f"{name}.kernel"], self.data[f"{name}.kernel"]
@@ -251,6 +258,24 @@ def test_a_layer_is_followed_through_names(model: Model, tmp_path: Path) -> None
     )
     by_old_name = wexport.log(saved, layers=["lstm*"])
     assert {r.layer for r in by_old_name.rows} == {"memory"}
+
+
+def test_the_way_of_a_name_is_not_that_of_a_layer(model: Model, tmp_path: Path) -> None:
+    """The first and the last checkpoint are compared by what the steps between them told."""
+    model.lone("north")
+    model.lone("south")
+    saved, values = [model.save(tmp_path / "0")], [model.data["north.kernel"], model.data["south.kernel"]]
+    model.rename("north", "east")
+    saved.append(model.save(tmp_path / "1"))
+    model.move("east.kernel", 0.1)
+    model.move("south.kernel", 0.2)
+    saved.append(model.save(tmp_path / "2"))
+    model.rename("south", "north")
+    saved.append(model.save(tmp_path / "3"))
+    rows = {r.layer: r for r in wexport.log(saved).rows}
+    assert [rows[name].names[0] for name in ("east", "north")] == ["north", "south"]
+    assert rows["east"].drift.relative == relative(values[0], model.data["east.kernel"])
+    assert rows["north"].drift.relative == relative(values[1], model.data["north.kernel"])
 
 
 def test_by_names_alone_another_name_is_another_layer(model: Model, tmp_path: Path) -> None:
@@ -490,11 +515,8 @@ step 3: 1 layer removed; see wexport diff e2 e3
 
 def test_large_tables_keep_to_what_moved_most(model: Model, tmp_path: Path) -> None:
     """In the model's order, and with all rows on request."""
-    entry, layer = model.manifest["tensors"]["dense_2.kernel"], model.manifest["layers"]["dense_2"]
     for i in range(60):
-        model.manifest["layers"][f"more_{i}"] = layer
-        model.manifest["tensors"][f"more_{i}.kernel"] = {**entry, "layer": f"more_{i}"}
-        model.data[f"more_{i}.kernel"] = model.random.standard_normal((4, 4)).astype(np.float32)
+        model.lone(f"more_{i}")
     saved = [model.save(tmp_path / "0.yaml", bare=True)]
     for i in range(60):
         model.move(f"more_{i}.kernel", 0.01 if i % 6 else 0.1)
