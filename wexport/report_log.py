@@ -14,7 +14,7 @@ from wexport.delta.change import change_json
 from wexport.delta.difference import ESTIMATES
 from wexport.delta.outline import cells as words_of
 from wexport.delta.outline import percent
-from wexport.delta.series import ABSENT, GONE, MOVED, NEW, RESHAPED, SAME, Cell, Counts, Row
+from wexport.delta.series import ABSENT, GONE, MOVED, NEW, RESHAPED, RETYPED, SAME, Cell, Counts, Row
 from wexport.names import printable
 from wexport.words import count
 
@@ -28,7 +28,7 @@ _FEW = 12  # lines of what stands around it
 _BARS = 40  # the longest course
 _SHORT = 44  # a longer name does not widen its column
 _EIGHTHS = "▁▂▃▄▅▆▇█"
-_SIGNS = {ABSENT: " ", NEW: "+", GONE: "x", RESHAPED: "?"}
+_SIGNS = {ABSENT: " ", NEW: "+", GONE: "x", RESHAPED: "?", RETYPED: "?"}
 
 
 def text(found: Log, everything: bool, plain: bool) -> str:
@@ -192,7 +192,7 @@ def counted(step: Counts) -> str:
         things = thing if n == 1 else "aliases" if thing == "alias" else f"{thing}s"
         words.append(f"{n:,} {things} {way}")
     if step.unlike:
-        words.append(f"{count(step.unlike, 'layer')} without weights written otherwise by the other framework")
+        words.append(f"{count(step.unlike, 'thing')} written otherwise by the other framework")
     return ", ".join(words)
 
 
@@ -206,8 +206,8 @@ def _notes(found: Log, rows: Sequence[Row], plain: bool) -> Iterator[str]:
         yield f"course: a bar for {word}, by powers of ten from {percent(low)} to {percent(high)}"
     if any(change.estimated for change in changes):
         yield f"~ where there are no data: {ESTIMATES}"
-    if any(change.moved is None for change in changes):
-        yield "? is unavailable: there are neither data nor a sketch"
+    if any(change.relative is None and not change.from_zero for change in changes):
+        yield "? is unavailable: without the data, a sketch and statistics of both sides are needed"
     if any(change.nonfinite for change in changes):
         yield "! NaN or infinite numbers appeared; how far the others moved"
     warnings = [warning for side in found.checkpoints for warning in side.warnings]

@@ -93,7 +93,8 @@ class Model:
             finite = np.where(np.isfinite(x), x, 0).astype(np.float64)
             item |= {"shape": list(x.shape), "sha256": hashlib.sha256(x.tobytes()).hexdigest()}
             bad = int(np.count_nonzero(~np.isfinite(x)))
-            manifest["stats"][name] = {"l2": float(np.linalg.norm(finite)), "nonfinite": bad}
+            stats = {"min": float(finite.min()), "max": float(finite.max()), "l2": float(np.linalg.norm(finite))}
+            manifest["stats"][name] = {**stats, "nonfinite": bad}
             sketch = Sketch()
             sketch.add(x)
             manifest["sketches"][name] = {METHOD: sketch.result()}
@@ -213,6 +214,32 @@ def test_what_no_sketch_tells_is_unavailable(model: Model, tmp_path: Path) -> No
     assert "dense_2       ?  ·       ?" in text
     assert "? is unavailable" in text
     assert "note: step 1: no sketch of 1 changed tensors" in text
+
+
+def test_statistics_may_be_missing(model: Model, tmp_path: Path) -> None:
+    saved = []
+    for step in range(3):
+        manifest = load(model.save(tmp_path / f"{step}.yaml", bare=True).read_bytes(), "manifest.yaml")
+        manifest["stats"] = {name: {} for name in manifest["stats"]} if step else {}
+        saved.append(tmp_path / f"{step}.yaml")
+        saved[-1].write_bytes(dump(manifest))
+        model.move("dense_2.kernel", 0.5)
+    found = wexport.log(saved)
+    assert states(found, "dense_2") == ["moved", "moved"]
+    assert all(
+        cell.change is not None and cell.change.moved and cell.relative is None for cell in row(found, "dense_2")
+    )
+
+
+def test_numbers_of_another_kind_are_said_to_be_some(model: Model, tmp_path: Path) -> None:
+    saved = [model.save(tmp_path / "0.yaml", bare=True)]
+    model.data["dense_2.kernel"] = (model.data["dense_2.kernel"] * 100).astype(np.int8)
+    model.manifest["tensors"]["dense_2.kernel"]["dtype"] = "I8"
+    saved.append(model.save(tmp_path / "1.yaml", bare=True))
+    found = wexport.log(saved)
+    assert states(found, "dense_2") == ["retyped"]
+    assert found.steps[0].facts == {"tensor retyped": 1}
+    assert "dense_2  retyped" in report_log.text(found, False, False)
 
 
 def test_bundles_manifests_and_model_files_mix(model: Model, tmp_path: Path) -> None:

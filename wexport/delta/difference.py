@@ -8,24 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from wexport.delta.change import Change, estimated, together
-from wexport.delta.facts import (
-    GRAPH,
-    STRUCTURE,
-    VALUES,
-    Fact,
-    Models,
-    alias_facts,
-    layer_facts,
-    port_facts,
-    tensor_facts,
-)
+from wexport.delta.facts import alias_facts, layer_facts, port_facts, tensor_facts
 from wexport.delta.graph import graph_of
 from wexport.delta.match import Matching, match_layers, match_names
+from wexport.delta.models import GRAPH, STRUCTURE, VALUES, Fact, Models
 from wexport.delta.side import Progress, Side
 from wexport.delta.tensors import Pair, Tensors, anchors, forms, source_of, unique_bytes
+from wexport.delta.wiring import align_calls
 from wexport.sketch import ERROR
 
 ESTIMATES = f"changes are estimated from sketches, with a relative standard error of {ERROR:.0%}"
+_INTEGERS = ("I", "U", "BOOL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +87,9 @@ def difference(
     same = {} if by_name else unique_bytes(one, two)
     layers = _matched(one, two, loose, by_name, [*known, *anchors(one, two, same)])
     models = Models(one, two, layers, loose, bool(one["calls"]) != bool(two["calls"]))
+    align_calls(models)
     tensors = Tensors(one, two, layers)
-    gone, new = tensors.match(same)
+    gone, new = tensors.match(same, by_name)
     changes = _changes(a, b, tensors.pairs, top, progress)
     facts = [*port_facts(models), *layer_facts(models, set(gone), set(new))]
     for name in gone:
@@ -151,7 +145,7 @@ def _lone(what: str, a: str | None, b: str | None, m: Models) -> Iterator[Fact]:
 def _changes(a: Side, b: Side, pairs: Sequence[Pair], top: int, progress: Progress) -> dict[Pair, Change]:
     """How far each pair of the same shape moved whose bytes differ."""
     tensors = a.manifest["tensors"], b.manifest["tensors"]
-    moved = [pair for pair in pairs if _comparable(tensors[0].get(pair.a), tensors[1].get(pair.b))]
+    moved = [pair for pair in pairs if comparable(tensors[0].get(pair.a), tensors[1].get(pair.b))]
     exact = [pair for pair in moved if all(n is None or s.has_data for s, n in ((a, pair.a), (b, pair.b)))]
     known = set(exact)
     found = {pair: estimated(a.manifest, b.manifest, pair.a, pair.b) for pair in moved if pair not in known}
@@ -181,11 +175,13 @@ def _measured(a: Side, b: Side, pairs: Sequence[Pair], top: int, progress: Progr
     return found
 
 
-def _comparable(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> bool:
+def comparable(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> bool:
     """Whether two tensors of other bytes have their elements in the same places."""
     if a is None or b is None:
         return True
     differ = a["sha256"] != b["sha256"] or a["dtype"] != b["dtype"]
+    if a["dtype"].startswith(_INTEGERS) != b["dtype"].startswith(_INTEGERS):
+        return False  # one was quantized: its numbers mean something else
     return differ and [n for n in a["shape"] if n != 1] == [n for n in b["shape"] if n != 1]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from wexport.delta.change import Change
 from wexport.delta.difference import Difference
-from wexport.delta.facts import GRAPH, NAMES, STRUCTURE, VALUES, Fact
+from wexport.delta.models import GRAPH, NAMES, STRUCTURE, VALUES, Fact
 from wexport.layout import shape_text
 from wexport.words import attribute, count
 

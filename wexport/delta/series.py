@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wexport.delta.change import Change
-from wexport.delta.difference import Difference, parts_of
-from wexport.delta.facts import GRAPH, VALUES
+from wexport.delta.difference import Difference, comparable, parts_of
+from wexport.delta.models import GRAPH, VALUES
 
-MOVED, SAME, RESHAPED, NEW, GONE, ABSENT = "moved", "same", "reshaped", "new", "gone", "absent"
+MOVED, SAME, RESHAPED, RETYPED, NEW, GONE, ABSENT = "moved", "same", "reshaped", "retyped", "new", "gone", "absent"
 Parts = dict[str, None]  # of a layer; the empty one is all of it
 Key = tuple[str, str]  # a layer, a part
 
@@ -20,8 +20,8 @@ Key = tuple[str, str]  # a layer, a part
 class Cell:
     """What happened to a layer, or a part of it, in one step.
 
-    It `moved`, by `change`; it is the `same`; a tensor of it was `reshaped`, so that no length tells how far it moved;
-    it came (`new`) or went (`gone`); or it is `absent` on both sides.
+    It `moved`, by `change`; it is the `same`; a tensor of it was `reshaped`, or `retyped` from floats to integers or
+    back, so that no length tells how far it moved; it came (`new`) or went (`gone`); or it is `absent` on both sides.
     """
 
     state: str
@@ -33,14 +33,14 @@ class Cell:
         return self.change.relative if self.change is not None and self.state == MOVED else None
 
 
-_SAME, _RESHAPED, _NEW, _GONE, _ABSENT = map(Cell, (SAME, RESHAPED, NEW, GONE, ABSENT))
+_SAME, _RESHAPED, _RETYPED, _NEW, _GONE, _ABSENT = map(Cell, (SAME, RESHAPED, RETYPED, NEW, GONE, ABSENT))
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
     """What else differs in a step: `facts` but for values, by their words, and `notes` on what could not be compared.
 
-    `unlike` are differences of layers without weights that only one of two frameworks writes.
+    `unlike` are those that may be no more than another framework's way of writing the same.
     """
 
     facts: Mapping[str, int]
@@ -95,15 +95,15 @@ def step_of(found: Difference, old: Mapping[str, Parts] | None = None) -> Step:
         a, b = items_a.get(pair.a), items_b.get(pair.b)
         if a is None or b is None or not b["layer"]:
             continue
-        reshaped = _form(a) != _form(b)
-        if pair.a == pair.b and not reshaped:
+        other = None if _equal(a, b) or comparable(a, b) else _RETYPED if _form(a) == _form(b) else _RESHAPED
+        if pair.a == pair.b and other is None:
             continue
         here = list(parts_of(found.b.manifest, b))
         if pair.a != pair.b:  # else its labels and source are called the same
             there = list(parts_of(found.a.manifest, a))
             parts.update(((b["layer"], one), two) for one, two in _alike(there, here))
-        if reshaped:
-            cells.update(((b["layer"], part), _RESHAPED) for part in ("", *here))
+        if other is not None:
+            cells.update(((b["layer"], part), other) for part in ("", *here))
     facts = Counter(fact.what for fact in found.facts if fact.category not in (GRAPH, VALUES))
     unlike = sum(fact.category == GRAPH for fact in found.facts)
     names = {pair.a: pair.b for pair in found.layers if pair.a in old and pair.b in new}
@@ -127,9 +127,12 @@ def _cell(change: Change) -> Cell:
     return _SAME if still else Cell(MOVED, change)
 
 
+def _equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    return bool(a["sha256"] == b["sha256"] and a["dtype"] == b["dtype"])
+
+
 def _form(item: Mapping[str, Any]) -> list[int]:
-    shape: list[int] = item["shape"]
-    return [n for n in shape if n != 1] if 1 in shape else shape
+    return [n for n in item["shape"] if n != 1]
 
 
 def _alike(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[str, str]]:
