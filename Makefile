@@ -11,7 +11,7 @@ help:
 	@echo "make demo    export a real model, then look at what came out"
 	@echo "make test    run every test"
 	@echo "make lint    ruff, mypy, and the rules on imports"
-	@echo "make schema  write schemas/ anew from the layers' rooms"
+	@echo "make schema  write schemas/ anew from the code"
 	@echo "make bench   measure speed and memory"
 
 $(VENV)/made:
@@ -50,6 +50,7 @@ lint: $(VENV)/test
 
 schema: $(VENV)/demo
 	$(BIN)/python -m wexport.schema > schemas/manifest-1.schema.json
+	$(BIN)/python -m wexport.delta.schema > schemas/diff-1.schema.json
 
 bench: $(VENV)/test
 	$(BIN)/python benchmarks/export.py

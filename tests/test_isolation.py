@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cases import case
+from twins import arrays, manifest_of, write
 
 FORBIDDEN = {
     "tensorflow",
@@ -105,3 +106,24 @@ def test_the_guard_sees_code() -> None:
 def test_importing_is_cheap() -> None:
     loaded = modules("import json, sys, wexport\nprint(json.dumps(sorted(sys.modules)))")
     assert loaded & {"numpy", "pyfive", "yaml", "jsonschema", "tqdm", "matplotlib", "ml_dtypes"} == set()
+
+
+COMPARED = """
+import json, sys
+from wexport.__main__ import main
+codes = [main(["diff", *sys.argv[1:3], *more]) for more in ([], ["--json"], ["--markdown", "--all"])]
+assert codes == [1, 1, 1], codes
+print(json.dumps(sorted(sys.modules)))
+"""
+HEAVY = FORBIDDEN | {"numpy", "pyfive", "jsonschema", "tqdm", "ml_dtypes", "yaml", "wexport.bundle", "wexport.readers"}
+
+
+def test_two_manifests_are_compared_without_the_rooms(tmp_path: Path) -> None:
+    """Of one framework, that is; what would take longer to import than to compare stays out."""
+    one = write(tmp_path / "a", arrays())
+    two = write(tmp_path / "b", arrays(4, seed=1))
+    places = [manifest_of(one, tmp_path / "a.yaml"), manifest_of(two, tmp_path / "b.yaml")]
+    loaded = modules(COMPARED, *map(str, places))
+    assert loaded & HEAVY == set()
+    assert [name for name in loaded if name.startswith("wexport.layers")] == []
+    assert "numpy" in modules(COMPARED, str(one), str(two))  # where there are data, they are read

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from wexport import dtypes
 from wexport.errors import BundleError, SourceError, UsageError
-from wexport.manifest import Manifest, load
+from wexport.manifest import Manifest, load, read
 from wexport.names import DATA as DATA
 from wexport.names import GOLDEN as GOLDEN
 from wexport.names import INDEX as INDEX
@@ -66,9 +66,9 @@ class Bundle(Mapping[str, NDArray[Any]]):
         try:
             if not path.is_file():
                 raise BundleError(f"{self.path}: is no bundle (no {MANIFEST} in it); export a model to make one")
-            return path.read_bytes()
         except OSError as error:
             raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+        return read(path)
 
     def _open_data(self) -> None:
         stated = self.manifest["tensors"]

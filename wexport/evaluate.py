@@ -18,7 +18,7 @@ from wexport import dtypes
 from wexport.errors import LayoutError, UsageError, WexportError, WorkError
 from wexport.layers.complete import KINDS
 from wexport.layers.step import Items, Step
-from wexport.layout import shape_text
+from wexport.words import shape_text
 
 Array = NDArray[Any]
 Tensors = Callable[[str], Array]

@@ -21,11 +21,11 @@ from wexport.bundle import GOLDEN, Bundle
 from wexport.errors import BundleError, SourceError, UsageError, WorkError
 from wexport.evaluate import evaluate
 from wexport.layers.step import Items
-from wexport.layout import shape_text
 from wexport.ports import checked, plain, stated_types
-from wexport.schema import trusting
 from wexport.storage import SourceFile
 from wexport.tensorfile import Entry, data_of, header, read_header
+from wexport.trust import trusting
+from wexport.words import shape_text
 
 Array = NDArray[Any]
 Manifest = Mapping[str, Any]

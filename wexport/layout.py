@@ -21,6 +21,7 @@ from functools import lru_cache
 
 from wexport.errors import LayoutError
 from wexport.view import Unpack, View, c_strides
+from wexport.words import shape_text
 
 Group = tuple[str, ...]
 _TOKEN = re.compile(r"\s*(?:\(([^()]*)\)|([A-Za-z_]\w*|1))")
@@ -231,12 +232,6 @@ def parse_side(text: str) -> tuple[Group, ...]:
     if text[end:].strip():
         raise LayoutError(f'layout "{text}" cannot be read from "{text[end:].strip()}" on')
     return tuple(groups)
-
-
-def shape_text(shape: Sequence[int | None]) -> str:
-    """A shape as people write it: `(128,)`, `(?, 30, 6)`."""
-    words = ["?" if n is None else str(n) for n in shape]
-    return f"({words[0]},)" if len(words) == 1 else f"({', '.join(words)})"
 
 
 def _target(rule: Rule) -> tuple[str, str]:

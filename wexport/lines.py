@@ -12,10 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from wexport.layout import shape_text
 from wexport.names import printable
 from wexport.view import c_strides
-from wexport.words import LONGEST, argument, by_gate, count, kind_of, number, origin, port, whole_attribute
+from wexport.words import LONGEST, argument, by_gate, count, kind_of, number, origin, port, shape_text, whole_attribute
 
 _STATS = ("l2", "mean", "std", "min", "max")
 _RARE = ("zeros", "nonfinite")  # said where there are any

@@ -14,6 +14,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from wexport.errors import BundleError
@@ -31,6 +32,7 @@ _LISTS = {"calls"}
 _RECORDS = ("inputs", "outputs", "layers", "weights", "tensors", "aliases", "left_out", "stats", "sketches")
 _LONG_KEY = 1000
 _DEEPEST = 100
+_LARGEST = 1 << 30  # bytes
 # what YAML 1.1 readers refuse or fold even in quotes: controls, line separators, byte order marks, surrogates
 _ESCAPED = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff"\\\\]')
 _SHORT = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -110,6 +112,21 @@ def _float(value: float) -> str:
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
+def read(path: Path) -> bytes:
+    """The bytes of a manifest's file.
+
+    Raises:
+        BundleError: it cannot be read, or is larger than any manifest.
+    """
+    try:
+        size = path.stat().st_size
+        if size > _LARGEST:
+            raise BundleError(f"{path}: has {size:,} bytes; expected a manifest, which has at most {_LARGEST:,}")
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+
+
 def load(data: bytes, name: str) -> Manifest:
     """A manifest's content; the canonical form is read by line, anything else (edited by hand) as YAML.
 
@@ -117,8 +134,10 @@ def load(data: bytes, name: str) -> Manifest:
         BundleError: it is no manifest, or one of a version that this program does not know.
     """
     try:
+        if b"\0" in data:  # no YAML may have one, and a file full of them need not be taken apart
+            raise ValueError("it has null bytes")
         text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
+    except ValueError as error:
         raise BundleError(f"{name}: is not UTF-8 text: {error}") from error
     found = _by_line(text)
     if found is None:
@@ -128,6 +147,7 @@ def load(data: bytes, name: str) -> Manifest:
         raise BundleError(f'{name}: has no "wexport: {VERSION}" at its top; expected a manifest')
     if version > VERSION:
         raise BundleError(f"{name}: is of format version {version}, this program knows up to {VERSION}; upgrade it")
+    missing = [section for section in SECTIONS if section not in found and section not in LATER]
     for section in SECTIONS:
         want = list if section in _LISTS else dict
         if not isinstance(found.setdefault(section, want()), want):
@@ -136,6 +156,8 @@ def load(data: bytes, name: str) -> Manifest:
         for key, item in found[section].items():
             if not isinstance(item, dict):
                 raise BundleError(f"{name}: the entry {key!r} of {section!r} is not a mapping; export again")
+    if missing:  # what is cut off between two lines can be read to its end
+        raise BundleError(f"{name}: lacks the section {missing[0]!r}; if it was cut off, export again")
     return found
 
 

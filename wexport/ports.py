@@ -13,8 +13,8 @@ from wexport.bundle import hint
 from wexport.errors import UsageError
 from wexport.evaluate import needed
 from wexport.layers.step import Items
-from wexport.layout import shape_text
 from wexport.npz import Archive
+from wexport.words import shape_text
 
 Array = NDArray[Any]
 Manifest = Mapping[str, Any]

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
-from wexport.layout import shape_text
 from wexport.names import printable
 from wexport.picture import bars
 from wexport.words import argument as _argument
@@ -21,6 +20,7 @@ from wexport.words import named as _named
 from wexport.words import number as _number
 from wexport.words import origin as _origin
 from wexport.words import port as _port
+from wexport.words import shape_text
 
 if TYPE_CHECKING:  # a verb need not load the others
     from wexport.planning import Plan

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from wexport.delta.change import change_json
 from wexport.delta.difference import Difference
 from wexport.delta.outline import Line, Row, cells, equal_text, names, origins, rows, structure, top_lines, verdict
+from wexport.delta.side import stated
 from wexport.names import printable
+from wexport.trust import trusting
 
 if TYPE_CHECKING:
     from wexport.verbs.diff import Verdict
@@ -29,6 +31,11 @@ def coloured() -> bool:
 
 def text(found: Verdict, everything: bool, colour: bool) -> str:
     """The difference for a terminal: a verdict, then sections, the largest change first."""
+    with trusting(*stated(found.difference.a, found.difference.b)):
+        return _text(found, everything, colour)
+
+
+def _text(found: Verdict, everything: bool, colour: bool) -> str:
     paint = _paint if colour else lambda text, sign: text
     d = found.difference
     lines = [paint(f"{printable(str(d.a.path))} -> {printable(str(d.b.path))}: {verdict(d)}", "")]
@@ -159,7 +166,8 @@ def _side(side: Any) -> Mapping[str, Any]:
 
 def json_text(found: Verdict) -> str:
     """The difference as JSON."""
-    return json.dumps(as_json(found), indent=2, ensure_ascii=False, allow_nan=False)
+    with trusting(*stated(found.difference.a, found.difference.b)):
+        return json.dumps(as_json(found), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 # -- pull requests -----------------------------------------------------------------------------------------------------
@@ -167,6 +175,11 @@ def json_text(found: Verdict) -> str:
 
 def markdown(found: Verdict, everything: bool) -> str:
     """The difference as Markdown, for a comment on a pull request."""
+    with trusting(*stated(found.difference.a, found.difference.b)):
+        return _markdown(found, everything)
+
+
+def _markdown(found: Verdict, everything: bool) -> str:
     d = found.difference
     lines = [f"### {_code(str(d.a.path))} → {_code(str(d.b.path))}: {verdict(d)}"]
     for head, part in (("Structure", structure(d, everything)), ("Names", names(d))):

@@ -20,10 +20,10 @@ from wexport.bundle import hint
 from wexport.errors import UsageError
 from wexport.evaluate import needed, unsupported
 from wexport.layers.lookups import Pool
-from wexport.layout import shape_text
 from wexport.npz import Archive
 from wexport.ports import checked, from_archive
 from wexport.reach import reach
+from wexport.words import shape_text
 
 Array = NDArray[Any]
 Manifest = Mapping[str, Any]

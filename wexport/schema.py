@@ -7,12 +7,9 @@ Fields that it does not name are allowed everywhere: a reader ignores what it do
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-from wexport.bundle import Bundle
-from wexport.errors import BundleError
 from wexport.layers.complete import KINDS
 from wexport.layers.registry import Kind
 from wexport.manifest import LATER, SECTIONS, VERSION
@@ -209,21 +206,6 @@ def violations(manifest: Mapping[str, Json], most: int = 10) -> list[str]:
 
     found = islice(Draft202012Validator(schema()).iter_errors(manifest), most)
     return [f"{' > '.join(str(p) for p in error.absolute_path) or 'top'}: {_short(error.message)}" for error in found]
-
-
-@contextmanager
-def trusting(bundle: Bundle) -> Iterator[None]:
-    """Work on a manifest that nobody has held against the schema: what breaks on its form is its damage.
-
-    Raises:
-        BundleError: something in the block fell over the manifest.
-    """
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        wrong = violations(bundle.manifest, 1)
-        reason = wrong[0] if wrong else f"{type(error).__name__} {error}"
-        raise BundleError(f"{bundle.path}: its manifest is damaged: {reason}; export again") from error
 
 
 def _short(text: str) -> str:

@@ -88,6 +88,8 @@ def _check_places(entries: Mapping[str, Entry], size: int) -> None:
         if entry.start != place:
             raise ValueError(f"{name!r} starts at byte {entry.start:,}, expected {place:,}")
         place = entry.stop
+        if place > size:
+            raise ValueError(f"{name!r} ends at byte {place:,} of the data, which are cut at {size:,}")
     if place != size:
         raise ValueError(f"the tensors take {place:,} bytes, the file holds {size:,}")
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from wexport.layout import shape_text
 from wexport.names import label_rank, role_rank
 
 LONGEST = 200  # characters of an attribute; more is cut
@@ -15,6 +14,12 @@ LONGEST = 200  # characters of an attribute; more is cut
 def count(n: int, word: str) -> str:
     """So many things."""
     return f"{n:,} {word}{'' if n == 1 else 's'}"
+
+
+def shape_text(shape: Sequence[int | None]) -> str:
+    """A shape as people write it: `(128,)`, `(?, 30, 6)`."""
+    words = ["?" if n is None else str(n) for n in shape]
+    return f"({words[0]},)" if len(words) == 1 else f"({', '.join(words)})"
 
 
 def number(x: Any) -> str:

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 import wexport
 from wexport.cli import main
 from wexport.errors import SourceError
+from wexport.manifest import SECTIONS
 from wexport.verbs.textconv import textconv
 
 ROOT = Path(__file__).parent.parent.parent
@@ -362,12 +363,14 @@ def test_an_error_of_wexports_own_is_a_text_too(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_manifest_without_what_it_must_have(tmp_path: Path) -> None:
-    (tmp_path / "x").write_text('wexport: 1\ntensors:\n  "a": {"shape": "no"}\n')
+    sections = "".join(f"{section}: {'[]' if section == 'calls' else '{}'}\n" for section in SECTIONS)
+    content = f"wexport: 1\n{sections}".replace("tensors: {}", 'tensors:\n  "a": {"shape": "no"}')
+    (tmp_path / "x").write_text(content)
     text = textconv(tmp_path / "x")
     assert text.startswith(
         "not readable by wexport: file has an entry that cannot be read (KeyError: 'framework'); export "
     )
-    assert text.endswith('\n\nwexport: 1\ntensors:\n  "a": {"shape": "no"}\n')
+    assert text.endswith(f"\n\n{content}")
 
 
 def test_what_is_not_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,13 @@ class Change:
         return self.moved / self.size_a if self.size_a else 0.0 if self.moved == 0 else None
 
     @property
+    def at_most(self) -> float | None:
+        """The relative change, or how much it may be where an estimate cannot tell it from rounding."""
+        if self.estimated and self.moved is not None and self.moved < self.floor and self.size_a:
+            return self.floor / self.size_a
+        return self.relative
+
+    @property
     def from_zero(self) -> bool:
         """Whether there was nothing but zeros before."""
         return self.size_a == 0 and bool(self.moved)

@@ -186,8 +186,11 @@ def comparable(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> bool
 
 
 def _within(fact: Fact, tolerance: float) -> bool:
-    relative = fact.change.relative if fact.change is not None else None
-    return tolerance > 0 and fact.category == VALUES and relative is not None and relative <= tolerance
+    """Whether a tensor moved by no more than the tolerance, for certain, and nothing in it became NaN or infinite."""
+    if tolerance <= 0 or fact.category != VALUES or fact.change is None:
+        return False
+    most = fact.change.at_most
+    return most is not None and most <= tolerance and fact.change.nonfinite == 0
 
 
 def _expected(m: Models, tensors: Tensors, pair: Pair) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from wexport.delta.difference import Difference
 from wexport.errors import UsageError
 
 _CATEGORIES = ("structure", "graph", "names", "values")
-_MEASURES = ("relative", "max_abs", "cosine", "share", "nonfinite")
+MEASURES = ("relative", "max_abs", "cosine", "share", "nonfinite")
 _SIGNS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 _RULE = re.compile(r"\s*(\w+)\s*(>=|<=|>|<)\s*(\S+)\s*")
 
@@ -41,13 +42,13 @@ def check(gates: Sequence[str]) -> None:
 def _rule(gate: str) -> tuple[str, str, float]:
     match = _RULE.fullmatch(gate)
     try:
-        if match is not None and match[1] in _MEASURES:
+        if match is not None and match[1] in MEASURES:
             limit = float(match[3])
             if limit == limit:
                 return match[1], match[2], limit
     except ValueError:
         pass
-    known = f"{', '.join(_CATEGORIES)}, or one of {', '.join(_MEASURES)} with >, >=, < or <= and a number"
+    known = f"{', '.join(_CATEGORIES)}, or one of {', '.join(MEASURES)} with >, >=, < or <= and a number"
     raise UsageError(f"--fail-on {gate!r}: is no gate; expected {known}, such as 'relative>0.1'")
 
 
@@ -71,11 +72,22 @@ def _trips(found: Difference, gate: str) -> Iterator[Tripped]:
             continue
         seen.add(fact.name)
         value = _value(fact.change, measure)
-        if value is None:
+        if value is None or _is_blurred(fact.change, measure, sign, limit):
             text = "cannot be told from manifests alone; compare the bundles or models"
+            raise UsageError(f"--fail-on {gate!r}: {measure} of {fact.name!r} {text}")
+        if math.isnan(value):
+            text = "cannot be told: its numbers are too large"
             raise UsageError(f"--fail-on {gate!r}: {measure} of {fact.name!r} {text}")
         if _SIGNS[sign](value, limit):
             yield Tripped(gate, fact.name, value)
+
+
+def _is_blurred(change: Change, measure: str, sign: str, limit: float) -> bool:
+    """Whether the limit lies below what an estimate can tell from rounding, and so does the change."""
+    most = change.at_most
+    if measure != "relative" or most is None or most == change.relative:
+        return False
+    return bool(_SIGNS[sign](0.0, limit) != _SIGNS[sign](most, limit))
 
 
 def _value(change: Change, measure: str) -> float | None:

@@ -10,8 +10,7 @@ from typing import Any
 from wexport.delta.change import Change
 from wexport.delta.difference import Difference
 from wexport.delta.models import GRAPH, NAMES, STRUCTURE, VALUES, Fact
-from wexport.layout import shape_text
-from wexport.words import attribute, count
+from wexport.words import attribute, count, shape_text
 
 _FEW = 3  # tensors of a layer that are shown unless all are asked for
 _MANY = 12  # lines of a section, and layers of the table

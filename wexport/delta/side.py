@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from wexport.errors import BundleError, UsageError, WexportError
-from wexport.manifest import VERSION, Manifest, load
+from wexport.manifest import VERSION, Manifest, load, read
 from wexport.names import DATA_FILES, MANIFEST
 
 if TYPE_CHECKING:  # two manifests are compared without NumPy
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # two manifests are compared without NumPy
     from wexport.planning import Split
 
 _HEAD = 4096
-_LARGEST = 1 << 30  # bytes of a manifest
+_EXPECTED = "expected a bundle, a manifest or a model file"
 Progress = Callable[[int], None]
 Place = str | os.PathLike[str]
 
@@ -77,13 +77,19 @@ def open_side(
         WexportError: it is none of them, it is damaged, or a bundle's data do not fit its manifest.
     """
     place = Path(path)
-    if not place.exists():
-        raise UsageError(f"{place}: there is no such file or folder; expected a bundle, a manifest or a model file")
+    try:
+        there, folder = place.exists(), place.is_dir()
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise UsageError(f"{place}: cannot be read: {error.strerror}; {_EXPECTED}") from error
+    if not there:
+        raise UsageError(f"{place}: there is no such file or folder; {_EXPECTED}")
     if _is_bare_manifest(place):
-        return Side(place, "manifest", _complete(load(_text(place), str(place)), place))
+        return Side(place, "manifest", _complete(load(read(place), str(place)), place))
     from wexport.bundle import Bundle, is_bundle
 
     if not is_bundle(place):
+        if folder:
+            raise UsageError(f"{place}: is a folder without a {MANIFEST}; {_EXPECTED}")
         return _model(place, Path(architecture) if architecture is not None else None, split, progress)
     bundle = Bundle(place)
     try:
@@ -112,6 +118,11 @@ def open_sides(
         yield sides[0], sides[1]
 
 
+def stated(*sides: Side) -> tuple[Side, ...]:
+    """Those whose manifests were read, not made: nobody has held them against the schema."""
+    return tuple(side for side in sides if side.what != "model")
+
+
 def _is_bare_manifest(path: Path) -> bool:
     """Whether it is a manifest's text, and no data lie beside it."""
     if not path.is_file():
@@ -122,15 +133,6 @@ def _is_bare_manifest(path: Path) -> bool:
         if is_text:
             return path.name != MANIFEST or not any((path.parent / name).exists() for name in DATA_FILES)
     return False
-
-
-def _text(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise BundleError(f"{path}: has {path.stat().st_size:,} bytes, too many for a manifest")
-        return path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _complete(manifest: Manifest, path: Path) -> Manifest:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from wexport.delta.difference import Difference, difference
 from wexport.delta.gates import Tripped, check, tripped
-from wexport.delta.side import Progress, open_sides
+from wexport.delta.side import Progress, open_sides, stated
 from wexport.errors import UsageError
+from wexport.trust import trusting
 
 Place = str | os.PathLike[str]
 
@@ -62,6 +63,6 @@ def diff(
     if not tolerance >= 0:
         raise UsageError(f"tolerance={tolerance!r}: expected a relative change of zero or more")
     check(fail_on)
-    with open_sides(a, b, architecture, verify, progress) as (one, two):
+    with open_sides(a, b, architecture, verify, progress) as (one, two), trusting(*stated(one, two)):
         found = difference(one, two, by_name=match == "name", tolerance=tolerance, top=top, progress=progress)
-    return Verdict(found, tuple(fail_on), tuple(tripped(found, fail_on)))
+        return Verdict(found, tuple(fail_on), tuple(tripped(found, fail_on)))

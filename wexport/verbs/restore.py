@@ -21,7 +21,7 @@ from wexport.output import beside, new_file, vacant
 from wexport.readers import open_model
 from wexport.readers.rewrite import rewrite
 from wexport.rebuild import BLOCK_BYTES, Rebuilder, counted
-from wexport.schema import trusting
+from wexport.trust import trusting
 from wexport.view import Unpack
 
 

@@ -19,7 +19,7 @@ from wexport.names import Names, unique
 from wexport.npz import Archive, write_npz
 from wexport.output import new_file
 from wexport.ports import checked, from_archive, items, plain, stated_types
-from wexport.schema import trusting
+from wexport.trust import trusting
 
 Array = NDArray[Any]
 Inputs = Mapping[str, Any] | str | os.PathLike[str]

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from wexport import dtypes
 from wexport.bundle import MANIFEST
 from wexport.errors import BundleError, SourceError, WexportError
-from wexport.layout import shape_text
 from wexport.lines import apart, long_text, manifest_lines, with_digest
 from wexport.manifest import load
 from wexport.model import Array
@@ -26,6 +25,7 @@ from wexport.names import printable
 from wexport.storage import FileRange, SourceFile
 from wexport.tensorfile import Entry, data_of, read_header
 from wexport.view import View
+from wexport.words import shape_text
 
 if TYPE_CHECKING:  # a manifest needs none of what reads models
     from wexport.digest import Item

@@ -13,7 +13,8 @@ from wexport.digest import bundled
 from wexport.errors import BundleError
 from wexport.output import beside
 from wexport.rebuild import Rebuilder
-from wexport.schema import trusting, violations
+from wexport.schema import violations
+from wexport.trust import trusting
 from wexport.write import Progress, write_bundle
 
 

@@ -14,8 +14,9 @@ from wexport.errors import BundleError
 from wexport.manifest import VERSION
 from wexport.readers import open_model
 from wexport.rebuild import Rebuilder, counted
-from wexport.schema import trusting, violations
+from wexport.schema import violations
 from wexport.storage import FileRange
+from wexport.trust import trusting
 from wexport.work import run_all
 
 _BLOCK = 1 << 20

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field, replace
 from wexport.errors import LayoutError
 from wexport.layers.keras import Shapes, Slot, dtype_name, stored, told, unknown
 from wexport.layers.unknown import whole
-from wexport.layout import axis_sizes, shape_text
+from wexport.layout import axis_sizes
 from wexport.model import Array, Json, Layer, Weight
 from wexport.readers.keras.graph import Draft
 from wexport.readers.keras.tree import Entry, Tree
+from wexport.words import shape_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from wexport.layers.keras import Era
-from wexport.layout import shape_text
 from wexport.model import LeftOut
 from wexport.readers.hdf5 import H5Array
 from wexport.readers.keras.bind import Binding, Found, described, fits, retold, unknown_binding
@@ -14,6 +13,7 @@ from wexport.readers.keras.graph import Draft, draft_layers, made_up
 from wexport.readers.keras.paths import below, layer_paths, left_out_reason, owners, variables
 from wexport.readers.keras.source import Source, as_found
 from wexport.readers.keras.tree import Tree
+from wexport.words import shape_text
 
 
 def archive_arrays(
