@@ -89,11 +89,8 @@ def _values(d: Difference, everything: bool, paint: Callable[[str, str], str]) -
         if isinstance(row, Row):
             table.append((f"  {'  ' * row.depth}{printable(row.name)}", cells(row.change)))
         else:
-            rest = (
-                f"    {row:,} of its tensors; --all shows them"
-                if row > 0
-                else f"  ... {-row:,} more layers; --all shows them"
-            )
+            more = f"  {row:,} of its tensors" if row > 0 else f"... {-row:,} more layers"
+            rest = f"  {more}; --all shows them"
             table.append((rest, ("", "", "", "")))
     if not table:
         return []

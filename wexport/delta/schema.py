@@ -113,22 +113,25 @@ def _facts() -> dict[str, tuple[tuple[str, ...], Json]]:
         "layer added": ((STRUCTURE, GRAPH), where),
         "layer removed": ((STRUCTURE, GRAPH), where),
         "layer renamed": ((NAMES,), how),
-        "layer rewired": ((STRUCTURE,), rewired),
-        "attribute changed": ((STRUCTURE,), _object({"attribute": _TEXT, "from": {}, "to": {}}, {"layer": _TEXT})),
+        "layer rewired": ((STRUCTURE, GRAPH), rewired),
+        "attribute changed": (
+            (STRUCTURE, GRAPH),
+            _object({"attribute": _TEXT, "from": {}, "to": {}}, {"layer": _TEXT}),
+        ),
         "tensor added": ((STRUCTURE, GRAPH), tensor),
         "tensor removed": ((STRUCTURE, GRAPH), tensor),
         "tensor renamed": ((NAMES,), _object({"how": {"enum": list(_TENSOR_HOW)}})),
-        "tensor reshaped": ((STRUCTURE,), _object({"from": _SHAPE, "to": _SHAPE})),
+        "tensor reshaped": ((STRUCTURE, GRAPH), _object({"from": _SHAPE, "to": _SHAPE})),
         "tensor retyped": ((STRUCTURE,), types),
         "values changed": ((VALUES,), _object({}, {"zero": {"enum": ["a", "b"]}})),
         "alias added": ((STRUCTURE,), _object({"tensor": _TEXT})),
         "alias removed": ((STRUCTURE,), _object({"tensor": _TEXT})),
-        "output rewired": ((STRUCTURE,), reads),
+        "output rewired": ((STRUCTURE, GRAPH), reads),
     }
     for port in ("input", "output"):
         found[f"{port} added"] = found[f"{port} removed"] = ((STRUCTURE,), _object({}))
         found[f"{port} renamed"] = ((NAMES,), _object({}))
-        found[f"{port} reshaped"] = ((STRUCTURE,), shapes)
+        found[f"{port} reshaped"] = ((STRUCTURE, GRAPH), shapes)
         found[f"{port} retyped"] = ((STRUCTURE,), types)
     return found
 
