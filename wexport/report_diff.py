@@ -97,7 +97,7 @@ def _values(d: Difference, everything: bool, paint: Callable[[str, str], str]) -
     body = [("values", _HEADS), *table]
     wide = [max(len(line[i]) for _, line in body) for i in range(4)]
     keep = [i for i in range(4) if any(line[i] for _, line in table)]
-    first = min(max(len(name) for name, _ in body), _SHORT)
+    first = min(max(len(name) for name, numbers in body if any(numbers)), _SHORT)
     found = []
     for name, line in body:
         numbers = "".join(f"  {line[i]:>{wide[i]}}" for i in keep)
