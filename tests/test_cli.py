@@ -519,7 +519,7 @@ def test_sigterm_leaves_nothing(tmp_path):
     words, options = wexport("m.h5", "out")
     for _ in range(20):
         process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, **options)
-        while process.poll() is None and not list(tmp_path.glob(".out.*")):
+        while process.poll() is None and not list(tmp_path.glob(".wexport-*")):
             time.sleep(0.002)
         process.send_signal(signal.SIGTERM)
         process.communicate()

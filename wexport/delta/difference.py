@@ -8,22 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from wexport.delta.change import Change, estimated, together
-from wexport.delta.facts import (
-    GRAPH,
-    STRUCTURE,
-    VALUES,
-    Fact,
-    Models,
-    alias_facts,
-    layer_facts,
-    port_facts,
-    tensor_facts,
-)
+from wexport.delta.facts import alias_facts, layer_facts, port_facts, tensor_facts
 from wexport.delta.graph import graph_of
 from wexport.delta.match import Matching, match_layers, match_names
+from wexport.delta.models import GRAPH, STRUCTURE, VALUES, Fact, Models
 from wexport.delta.side import Progress, Side
 from wexport.delta.tensors import Pair, Tensors, anchors, forms, source_of, unique_bytes
+from wexport.delta.wiring import align_calls
 from wexport.sketch import ERROR
+
+_INTEGERS = ("I", "U", "BOOL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +84,9 @@ def difference(
     same = {} if by_name else unique_bytes(one, two)
     layers = _matched(one, two, loose, by_name, same)
     models = Models(one, two, layers, loose, bool(one["calls"]) != bool(two["calls"]))
+    align_calls(models)
     tensors = Tensors(one, two, layers)
-    gone, new = tensors.match(same)
+    gone, new = tensors.match(same, by_name)
     changes = _changes(a, b, tensors.pairs, top, progress)
     facts = [*port_facts(models), *layer_facts(models, set(gone), set(new))]
     for name in gone:
@@ -182,6 +177,8 @@ def _comparable(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> boo
     if a is None or b is None:
         return True
     differ = a["sha256"] != b["sha256"] or a["dtype"] != b["dtype"]
+    if a["dtype"].startswith(_INTEGERS) != b["dtype"].startswith(_INTEGERS):
+        return False  # one was quantized: its numbers mean something else
     return differ and [n for n in a["shape"] if n != 1] == [n for n in b["shape"] if n != 1]
 
 

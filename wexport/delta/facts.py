@@ -2,86 +2,51 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from wexport.delta.attributes import alike, same_padding
 from wexport.delta.change import Change
-from wexport.delta.graph import Arguments, Graph, Node, Operand
-from wexport.delta.match import Matching, is_value
+from wexport.delta.graph import Graph, Node
+from wexport.delta.match import is_value
+from wexport.delta.models import GRAPH, NAMES, STRUCTURE, VALUES, Fact, Manifest, Models
 from wexport.delta.tensors import Pair
+from wexport.delta.wiring import called, names, reads_alike, wiring_facts
 
-STRUCTURE, GRAPH, NAMES, VALUES = "structure", "graph", "names", "values"
 _DERIVED = frozenset({"reads", "zero"})  # follow from the graph and the tensors
-Manifest = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """One difference.
-
-    `what` says what it is (`layer added`, `attribute changed` ...); `a` and `b` are the layer, tensor, input or output
-    on both sides; `detail` is what was found, from A to B. `category` is `structure`, `names`, `values`, or `graph`:
-    layers without weights that only one of two frameworks writes, which may compute the same with other layers.
-    """
-
-    what: str
-    category: str
-    a: str | None
-    b: str | None
-    detail: Mapping[str, Any] = field(default_factory=dict)
-    change: Change | None = None
-
-    @property
-    def name(self) -> str:
-        """What B calls it, or A if B has none."""
-        return self.b if self.b is not None else self.a or ""
-
-
-@dataclass(frozen=True, slots=True)
-class Models:
-    """Two manifests and how their layers were matched.
-
-    `loose` compares across frameworks; `bare` says that one side is a file of weights alone, which tells no graph.
-    """
-
-    a: Manifest
-    b: Manifest
-    layers: Matching
-    loose: bool
-    bare: bool
 
 
 def layer_facts(m: Models, gone: Container[str], new: Container[str]) -> Iterator[Fact]:
     """Layers added, removed, renamed, rewired, and their attributes; `gone` and `new` are tensors without a partner."""
     graph_a, graph_b = m.layers.a, m.layers.b
     for name, node in graph_a.nodes.items():
-        if name not in m.layers.to_b and not (m.bare and _is_spread(node, gone)):
-            yield Fact("layer removed", _weight_of(m, node), name, None, _place(graph_a, node))
+        if name not in m.layers.to_b and (category := _lone(m, node, gone)):
+            yield Fact("layer removed", category, name, None, _place(graph_a, node))
     for name, node in graph_b.nodes.items():
         other = m.layers.to_a.get(name)
-        if other is None and m.bare and _is_spread(node, new):
-            continue
         if other is None:
-            yield Fact("layer added", _weight_of(m, node), None, name, _place(graph_b, node))
+            if category := _lone(m, node, new):
+                yield Fact("layer added", category, None, name, _place(graph_b, node))
             continue
         mine = graph_a.nodes[other]
         if other != name:
             yield Fact("layer renamed", NAMES, other, name, {"how": m.layers.how[other]})
         if mine.folded != node.folded and not m.loose and not m.bare:
             yield Fact("layer renamed", NAMES, mine.folded, node.folded, {"how": "activation", "layer": name})
-        yield from _attributes(m, mine, node)
-        yield from _wiring(m, mine, node)
+        yield from _attributes(m, mine, node, gone, new)
+        yield from wiring_facts(m, mine, node)
 
 
-def _is_spread(node: Node, lone: Container[str]) -> bool:
-    """Whether a layer's tensors stand in layers of the other side: a file of weights names the parts of a wrapper."""
-    return not any(tensor in lone for tensor in node.tensors)
+def _lone(m: Models, node: Node, lone: Container[str]) -> str | None:
+    """The category of a layer without a partner.
 
-
-def _weight_of(m: Models, node: Node) -> str:
-    return GRAPH if m.loose and not node.tensors else STRUCTURE
+    A layer all of whose tensors stand in layers of the other side is but another way of writing these; a file of
+    weights alone names the parts of a wrapper so, and that is no difference.
+    """
+    spread = not any(tensor in lone for tensor in node.tensors)
+    if spread and m.bare:
+        return None
+    return GRAPH if spread and m.loose else STRUCTURE
 
 
 def _place(graph: Graph, node: Node) -> dict[str, Any]:
@@ -92,11 +57,12 @@ def _place(graph: Graph, node: Node) -> dict[str, Any]:
     return {"kind": node.kind, "after": list(after), "before": list(before), "tensors": len(node.tensors)}
 
 
-def _attributes(m: Models, a: Node, b: Node) -> Iterator[Fact]:
-    if a.kind != b.kind and m.bare and "unknown" in (a.kind, b.kind):
-        return
+def _attributes(m: Models, a: Node, b: Node, gone: Container[str], new: Container[str]) -> Iterator[Fact]:
     if a.kind != b.kind:
-        yield Fact("attribute changed", STRUCTURE, a.name, b.name, {"attribute": "kind", "from": a.kind, "to": b.kind})
+        category = _lone(m, a, gone) if m.loose and not any(tensor in new for tensor in b.tensors) else STRUCTURE
+        if category and not (m.bare and "unknown" in (a.kind, b.kind)):
+            kinds = {"attribute": "kind", "from": a.kind, "to": b.kind}
+            yield Fact("attribute changed", category, a.name, b.name, kinds)
         return
     partial = m.loose or m.bare or "partial" in a.attributes or "partial" in b.attributes
     keys = [key for key in a.attributes if key in b.attributes or not partial]
@@ -104,120 +70,28 @@ def _attributes(m: Models, a: Node, b: Node) -> Iterator[Fact]:
     skipped = _notation() if m.loose else _DERIVED
     for key in keys:
         one, two = a.attributes.get(key), b.attributes.get(key)
-        if key not in skipped and not alike(one, two) and not (m.loose and key == "padding" and _same_padding(a, b)):
-            detail = {"attribute": key, "from": one, "to": two}
-            if key == "activation" and a.folded and b.folded:
-                detail["layer"] = b.folded
-            yield Fact("attribute changed", STRUCTURE, a.name, b.name, detail)
+        if key in skipped or alike(one, two) or (m.loose and key == "padding" and same_padding(a, b)):
+            continue
+        detail = {"attribute": key, "from": one, "to": two}
+        if key == "activation" and a.folded and b.folded:
+            detail["layer"] = b.folded
+        apart = key == "activation" and m.loose and (_is_taken_apart(m, a) or _is_taken_apart(m, b))
+        yield Fact("attribute changed", GRAPH if apart else STRUCTURE, a.name, b.name, detail)
+
+
+def _is_taken_apart(m: Models, node: Node) -> bool:
+    """Whether a linear layer is read by nothing but layers that only its side has: they may compute the activation."""
+    mine = m.layers.a.nodes.get(node.name) is node
+    graph, partners = (m.layers.a, m.layers.to_b) if mine else (m.layers.b, m.layers.to_a)
+    uses = [use for i in range(len(node.calls)) for use in graph.users.get(("layer", node.name, i, 0), ())]
+    linear = node.attributes.get("activation", {}).get("name") == "linear"
+    return linear and bool(uses) and not any(use[0] in partners for use in uses)
 
 
 def _notation() -> frozenset[str]:
     from wexport.layers.registry import NOTATION  # two manifests of one framework are compared without the rooms
 
     return NOTATION
-
-
-def alike(a: Any, b: Any) -> bool:
-    """Whether two attributes are equal; numbers as float32, in which one of two formats may keep them."""
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return set(a) == set(b) and all(alike(a[key], b[key]) for key in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(alike, a, b))
-    if isinstance(a, float) or isinstance(b, float):
-        numbers = isinstance(a, float | int) and isinstance(b, float | int)
-        return a == b or (numbers and not isinstance(a, bool) and _single(a) == _single(b))
-    return type(a) is type(b) and bool(a == b)
-
-
-def _single(x: float) -> bytes:
-    try:
-        return struct.pack("<f", x)
-    except (OverflowError, struct.error):  # too large for it, or an integer too large for any float
-        return repr(x).encode()
-
-
-def _same_padding(a: Node, b: Node) -> bool:
-    """Whether a word for padding and numbers for it mean the same; with strides, the word's numbers depend on x."""
-    word, numbers = sorted((a.attributes["padding"], b.attributes["padding"]), key=lambda p: not isinstance(p, str))
-    if not isinstance(word, str) or not isinstance(numbers, list):
-        return False
-    if word == "valid":
-        return all(n == [0, 0] for n in numbers)
-    steps = a.attributes.get("strides", [1]), b.attributes.get("strides", [1])
-    if any(n != 1 for step in steps for n in step):
-        return True
-    sizes = b.attributes.get("kernel_size") or b.attributes.get("size") or []
-    dilation = b.attributes.get("dilation") or [1] * len(sizes)
-    reach = [(n - 1) * d for n, d in zip(sizes, dilation, strict=False)]
-    halves = {"same": lambda n: [n // 2, n - n // 2], "same_lower": lambda n: [n - n // 2, n // 2]}
-    return numbers == [halves.get(word, lambda n: [n, 0])(n) for n in reach]
-
-
-# -- wiring ------------------------------------------------------------------------------------------------------------
-
-
-def _wiring(m: Models, a: Node, b: Node) -> Iterator[Fact]:
-    """Where a layer reads other values; not where it merely reads through a layer that came in between, or went."""
-    if not a.calls or not b.calls:
-        return
-    if len(a.calls) != len(b.calls):
-        yield Fact("layer rewired", STRUCTURE, a.name, b.name, {"calls": [len(a.calls), len(b.calls)]})
-        return
-    for one, two in zip(a.calls, b.calls, strict=True):
-        if m.loose:
-            one, two = ({"x": list(dict.fromkeys(o for found in call.values() for o in found))} for call in (one, two))
-        for role in dict.fromkeys((*one, *two)):
-            yield from _argument(m, a, b, role, (one, two))
-
-
-def _argument(m: Models, a: Node, b: Node, role: str, calls: tuple[Arguments, Arguments]) -> Iterator[Fact]:
-    old, new = ([o for o in call.get(role, []) if is_value(o)] for call in calls)
-    if [m.layers.image(o) for o in old] != new and _seen_through(m, old) != _reached(m, new):
-        detail = {"argument": role, "from": _called(m.layers.a, old), "to": _called(m.layers.b, new)}
-        yield Fact("layer rewired", STRUCTURE, a.name, b.name, detail)
-    consts = [[o[1] for o in call.get(role, []) if o[0] == "const"] for call in calls]
-    if not alike(*consts) and not m.loose:
-        one, two = (found[0] if len(found) == 1 else found for found in consts)
-        detail = {"attribute": f"argument {role}", "from": one, "to": two}
-        yield Fact("attribute changed", STRUCTURE, a.name, b.name, detail)
-
-
-def _seen_through(m: Models, operands: list[Operand]) -> list[Operand | None]:
-    """What is read in A, in B's terms, as if the layers that B lacks passed it on."""
-    found = [m.layers.image(o) for o in _through(m.layers.a, operands, m.layers.to_b)]
-    return list(dict.fromkeys(found)) if m.loose else found
-
-
-def _reached(m: Models, operands: list[Operand]) -> list[Operand | None]:
-    found = _through(m.layers.b, operands, m.layers.to_a)
-    return list(dict.fromkeys(found)) if m.loose else list(found)
-
-
-def _through(graph: Graph, operands: list[Operand], partners: Mapping[str, str]) -> list[Operand]:
-    found: list[Operand] = []
-    waiting = list(reversed(operands))
-    for _ in range(10_000):  # a graph has no loops, but a file may claim one
-        if not waiting:
-            break
-        operand = waiting.pop()
-        if operand[0] != "layer" or operand[1] in partners:
-            found.append(operand)
-            continue
-        call = graph.nodes[operand[1]].calls[operand[2]]
-        waiting += reversed([o for given in call.values() for o in given if is_value(o)])
-    return found
-
-
-def called(graph: Graph, operand: Operand) -> str:
-    """What a value is called."""
-    if operand[0] != "layer":
-        return str(operand[1])
-    call = f"@{operand[2] + 1}" if operand[2] else ""
-    return f"{operand[1]}{call}" + (f":{operand[3]}" if operand[3] else "")
-
-
-def _called(graph: Graph, operands: list[Operand]) -> list[str]:
-    return [called(graph, operand) for operand in operands]
 
 
 # -- inputs and outputs ------------------------------------------------------------------------------------------------
@@ -239,15 +113,15 @@ def port_facts(m: Models) -> Iterator[Fact]:
             yield from _port(word, a, b, [_port_of(word, a, m.a, values[0]), _port_of(word, b, m.b, values[1])], m)
     for a, b in m.layers.outputs.items():
         old, new = graphs[0].outputs[a], graphs[1].outputs[b]
-        if [m.layers.image(o) for o in old] != new and _seen_through(m, old) != _reached(m, new):
-            detail = {"from": _called(graphs[0], old), "to": _called(graphs[1], new)}
-            yield Fact("output rewired", STRUCTURE, a, b, detail)
+        if category := reads_alike(m, old, new):
+            yield Fact("output rewired", category, a, b, {"from": names(graphs[0], old), "to": names(graphs[1], new)})
 
 
 def _port(word: str, a: str, b: str, ports: list[Mapping[str, Any]], m: Models) -> Iterator[Fact]:
     one, two = (_dims(port.get("shape")) for port in ports)
     if one is not None and two is not None and not _same_shape(one, two, m.loose):
-        yield Fact(f"{word} reshaped", STRUCTURE, a, b, {"from": one, "to": two})
+        turned = m.loose and sorted(map(str, one[1:])) == sorted(map(str, two[1:]))  # channels first, or last
+        yield Fact(f"{word} reshaped", GRAPH if turned else STRUCTURE, a, b, {"from": one, "to": two})
     types = [port.get("dtype") for port in ports]
     if None not in types and types[0] != types[1]:
         yield Fact(f"{word} retyped", STRUCTURE, a, b, {"from": types[0], "to": types[1]})
@@ -286,7 +160,8 @@ def tensor_facts(m: Models, pair: Pair, change: Change | None, expected: str | N
     if pair.b not in (pair.a, expected):
         yield Fact("tensor renamed", NAMES, pair.a, pair.b, {"how": pair.how})
     if a["shape"] != b["shape"]:
-        yield Fact("tensor reshaped", STRUCTURE, pair.a, pair.b, {"from": a["shape"], "to": b["shape"]})
+        category = GRAPH if m.loose and a["sha256"] == b["sha256"] else STRUCTURE  # heads, packed or not
+        yield Fact("tensor reshaped", category, pair.a, pair.b, {"from": a["shape"], "to": b["shape"]})
     one, two = (item.get("stored_as") or item["dtype"] for item in (a, b))
     if one != two:
         yield Fact("tensor retyped", STRUCTURE, pair.a, pair.b, {"from": one, "to": two}, change)

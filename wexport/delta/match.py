@@ -27,6 +27,7 @@ class Matching:
         self.to_b: dict[str, str] = {}
         self.to_a: dict[str, str] = {}
         self.how: dict[str, str] = {}  # by the layer of A
+        self.calls: dict[tuple[str, int], int] = {}  # which call of its partner a call of a layer of A is
         self.inputs = pair_ports(a.inputs, b.inputs)
         self.outputs = pair_ports(list(a.outputs), list(b.outputs))
         self._inputs_a = {two: one for one, two in self.inputs.items()}
@@ -39,7 +40,10 @@ class Matching:
 
     def image(self, operand: Operand) -> Operand | None:
         """What an operand of A is in B; None where its layer has no partner."""
-        return _renamed(operand, self.inputs, self.to_b)
+        found = _renamed(operand, self.inputs, self.to_b)
+        if found is not None and found[0] == "layer" and (call := self.calls.get(operand[1:3])) is not None:
+            return (*found[:2], call, *found[3:])
+        return found
 
     def copy(self) -> Matching:
         """The same pairs, to try more on."""

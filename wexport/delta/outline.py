@@ -9,7 +9,7 @@ from typing import Any
 
 from wexport.delta.change import Change
 from wexport.delta.difference import Difference
-from wexport.delta.facts import GRAPH, NAMES, STRUCTURE, VALUES, Fact
+from wexport.delta.models import GRAPH, NAMES, STRUCTURE, VALUES, Fact
 from wexport.words import attribute, count, shape_text
 
 _FEW = 3  # tensors of a layer that are shown unless all are asked for

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from wexport.delta.facts import GRAPH, NAMES, STRUCTURE, VALUES
+from wexport.delta.models import GRAPH, NAMES, STRUCTURE, VALUES
 from wexport.delta.gates import MEASURES
 from wexport.delta.match import BYTES, NAME, POSITION
 

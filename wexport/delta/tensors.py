@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,13 +27,28 @@ class Pair:
 
 
 def unique_bytes(a: Manifest, b: Manifest) -> dict[str, str]:
-    """The tensors whose bytes only one tensor of each side has."""
-    one, two = ({name: item["sha256"] for name, item in m["tensors"].items()} for m in (a, b))
+    """The tensors whose bytes only one tensor of each side has; elements that are all alike tell nothing of whose."""
+    one, two = (
+        {name: item["sha256"] for name, item in m["tensors"].items() if not _is_constant(m["stats"].get(name))}
+        for m in (a, b)
+    )
     counts = [Counter(sums.values()) for sums in (one, two)]
     places = {digest: name for name, digest in two.items()}
     return {
         name: places[digest] for name, digest in one.items() if counts[0][digest] == 1 and counts[1].get(digest) == 1
     }
+
+
+def _same_bytes(a: Manifest, b: Manifest, mine: Sequence[str], rest: Sequence[str]) -> dict[str, str]:
+    """The tensors among these whose bytes only one of each side has."""
+    sums = [Counter(m["tensors"][t]["sha256"] for t in names) for m, names in ((a, mine), (b, rest))]
+    places = {b["tensors"][t]["sha256"]: t for t in rest}
+    digests = {t: a["tensors"][t]["sha256"] for t in mine}
+    return {t: places[d] for t, d in digests.items() if sums[0][d] == sums[1].get(d) == 1}
+
+
+def _is_constant(stats: Entry | None) -> bool:
+    return stats is not None and stats["min"] is not None and stats["min"] == stats["max"]
 
 
 def anchors(a: Manifest, b: Manifest, same: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -64,9 +79,12 @@ class Tensors:
         self.pairs: list[Pair] = []
         self.sources = _source_names(layers)
 
-    def match(self, same: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    def match(self, same: Mapping[str, str], by_name: bool) -> tuple[list[str], list[str]]:
         """Find the pairs; gives the tensors of each side that have no partner."""
         tensors_a, tensors_b = self.a["tensors"], self.b["tensors"]
+        if by_name:
+            self.pairs = [Pair(name, name, NAME) for name in tensors_a if name in tensors_b]
+            return [n for n in tensors_a if n not in tensors_b], [n for n in tensors_b if n not in tensors_a]
         found = {one: Pair(one, two, f"{NAME} and {BYTES}" if one == two else BYTES) for one, two in same.items()}
         taken = set(same.values())
         for one, two, how in self._in_layers(found, taken):
@@ -79,26 +97,33 @@ class Tensors:
         return self._zeros(left_a, left_b)
 
     def _in_layers(self, found: Mapping[str, Pair], taken: set[str]) -> Iterator[tuple[str, str, str]]:
-        """Tensors of the same role, labels and source in matched layers; those of no layer by their names."""
+        """Tensors of matched layers, by what they are there; those of no layer by their names."""
         for a, b in self.layers.to_b.items():
             rest = [t for t in self.layers.b.nodes[b].tensors if t not in taken]
-            if not rest or self.layers.a.nodes[a].kind != self.layers.b.nodes[b].kind:
-                continue  # the roles of another kind of layer mean something else
-            places = {key: t for t, key in self._keys(self.b, rest, {}).items()}
             mine = [t for t in self.layers.a.nodes[a].tensors if t not in found]
-            for t, key in self._keys(self.a, mine, self.sources).items():
-                if key in places:
-                    yield t, places.pop(key), self.layers.how[a]
+            if not rest or not mine:
+                continue
+            if self.layers.a.nodes[a].kind == self.layers.b.nodes[b].kind:
+                same = self._in_layer(a, b, mine, rest)
+            else:  # the roles of another kind of layer mean something else
+                same = _same_bytes(self.a, self.b, mine, rest)
+            for one, two in same.items():
+                yield one, two, self.layers.how[a]
         for name, item in self.a["tensors"].items():
-            other = self.b["tensors"].get(name)
-            if (
-                other is not None
-                and name not in found
-                and name not in taken
-                and not item["layer"]
-                and not other["layer"]
-            ):
+            other = self.b["tensors"].get(name, {"layer": ""})
+            if item["layer"] is None and other["layer"] is None and name not in found and name not in taken:
                 yield name, name, NAME
+
+    def _in_layer(self, a: str, b: str, mine: Sequence[str], rest: Sequence[str]) -> dict[str, str]:
+        """Tensors that are called alike in their layers, else those of the same role, labels and source."""
+        ends = {t.removeprefix(b): t for t in rest if not source_of(self.b, self.b["tensors"][t])[0]}
+        found = {t: ends[t.removeprefix(a)] for t in mine if t.removeprefix(a) in ends}
+        taken = set(found.values())
+        places = {key: t for t, key in self._keys(self.b, rest, {}).items() if t not in taken}
+        for t, key in self._keys(self.a, mine, self.sources).items():
+            if t not in found and key in places:
+                found[t] = places.pop(key)
+        return found
 
     def _keys(self, manifest: Manifest, names: Iterable[str], sources: Mapping[str, str]) -> dict[str, Any]:
         """What tells the tensors of one layer apart: role, labels, and the source as B calls it."""

@@ -1,0 +1,122 @@
+"""Where layers read other values than before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from wexport.delta.attributes import alike
+from wexport.delta.graph import Arguments, Graph, Node, Operand
+from wexport.delta.match import is_value
+from wexport.delta.models import GRAPH, STRUCTURE, Fact, Models
+
+_MOST_STEPS = 10_000  # a graph has no loops, but a file may claim one
+
+
+def wiring_facts(m: Models, a: Node, b: Node) -> Iterator[Fact]:
+    """Where a layer reads other values; not where it merely reads through a layer that came in between, or went."""
+    if not a.calls or not b.calls:
+        return
+    if len(a.calls) != len(b.calls):
+        category = GRAPH if m.loose else STRUCTURE
+        yield Fact("layer rewired", category, a.name, b.name, {"calls": [len(a.calls), len(b.calls)]})
+        return
+    for i, one in enumerate(a.calls):
+        two = b.calls[m.layers.calls.get((a.name, i), i)]
+        if m.loose:
+            one, two = ({"x": [o for found in call.values() for o in found]} for call in (one, two))
+        for role in dict.fromkeys((*one, *two)):
+            yield from _argument(m, a, b, role, (one, two))
+
+
+def _argument(m: Models, a: Node, b: Node, role: str, calls: tuple[Arguments, Arguments]) -> Iterator[Fact]:
+    old, new = ([o for o in call.get(role, []) if is_value(o)] for call in calls)
+    if category := reads_alike(m, old, new):
+        category = category if m.sure(a, b) else GRAPH
+        detail = {"argument": role, "from": names(m.layers.a, old), "to": names(m.layers.b, new)}
+        yield Fact("layer rewired", category, a.name, b.name, detail)
+    consts = [[o[1] for o in call.get(role, []) if o[0] == "const"] for call in calls]
+    if not m.loose and not alike(*consts):
+        one, two = (found[0] if len(found) == 1 else found for found in consts)
+        detail = {"attribute": f"argument {role}", "from": one, "to": two}
+        yield Fact("attribute changed", STRUCTURE, a.name, b.name, detail)
+
+
+def reads_alike(m: Models, old: list[Operand], new: list[Operand]) -> str | None:
+    """None where the same values are read, if through layers that only one side has; else the difference's category.
+
+    Between frameworks it is of the graph's notation where one of the layers on the way is written otherwise.
+    """
+    if [m.layers.image(o) for o in old] == new:
+        return None
+    one = [m.layers.image(o) for o in _through(m.layers.a, old, m.layers.to_b)]
+    two: list[Operand | None] = list(_through(m.layers.b, new, m.layers.to_a))
+    if not m.loose:
+        return None if one == two else STRUCTURE
+    if dict.fromkeys(map(_plain, one)) == dict.fromkeys(map(_plain, two)):
+        return None
+    return STRUCTURE if all(_is_sure(m, o) for o in new) and all(_is_sure(m, m.layers.image(o)) for o in old) else GRAPH
+
+
+def _plain(operand: Operand | None) -> Operand | None:
+    """A value whichever call gave it: one framework calls a layer for each step, the other once for all."""
+    return operand[:2] if operand is not None and operand[0] == "layer" else operand
+
+
+def _is_sure(m: Models, operand: Operand | None) -> bool:
+    """Whether a value of B comes from an input, or from a layer that both sides write in the same way."""
+    if operand is None or operand[0] != "layer":
+        return operand is not None
+    b = m.layers.b.nodes.get(operand[1])
+    return m.sure(m.layers.a.nodes.get(m.layers.to_a.get(operand[1], "")), b)
+
+
+def _through(graph: Graph, operands: list[Operand], partners: Mapping[str, str]) -> list[Operand]:
+    """What is read, as if the layers without a partner passed on what they read."""
+    found: list[Operand] = []
+    waiting = list(reversed(operands))
+    for _ in range(_MOST_STEPS):
+        if not waiting:
+            break
+        operand = waiting.pop()
+        if operand[0] != "layer" or operand[1] in partners:
+            found.append(operand)
+            continue
+        call = graph.nodes[operand[1]].calls[operand[2]]
+        waiting += reversed([o for given in call.values() for o in given if is_value(o)])
+    return found
+
+
+def align_calls(m: Models) -> None:
+    """Find which call of a shared layer is which: their order says nothing where neither reads the other's value."""
+    for name, node in m.layers.a.nodes.items():
+        other = m.layers.to_b.get(name)
+        calls = m.layers.b.nodes[other].calls if other is not None else []
+        if len(node.calls) < 2 or len(node.calls) != len(calls):
+            continue
+        free = list(range(len(calls)))
+        for i, call in enumerate(node.calls):
+            old = [o for given in call.values() for o in given if is_value(o)]
+            fits = (j for j in (i, *free) if j in free and _reads(m, old, calls[j]))
+            if (j := next(fits, None)) is not None:
+                free.remove(j)
+                m.layers.calls[name, i] = j
+        for i in range(len(node.calls)):
+            if (name, i) not in m.layers.calls:
+                m.layers.calls[name, i] = free.pop(0)
+
+
+def _reads(m: Models, old: list[Operand], call: Arguments) -> bool:
+    return reads_alike(m, old, [o for given in call.values() for o in given if is_value(o)]) is None
+
+
+def called(graph: Graph, operand: Operand) -> str:
+    """What a value is called."""
+    if operand[0] != "layer":
+        return str(operand[1])
+    call = f"@{operand[2] + 1}" if operand[2] else ""
+    return f"{operand[1]}{call}" + (f":{operand[3]}" if operand[3] else "")
+
+
+def names(graph: Graph, operands: list[Operand]) -> list[str]:
+    """What values are called."""
+    return [called(graph, operand) for operand in operands]
