@@ -10,9 +10,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from wexport.delta.models import GRAPH, NAMES, STRUCTURE, VALUES
 from wexport.delta.gates import MEASURES
 from wexport.delta.match import BYTES, NAME, POSITION
+from wexport.delta.models import GRAPH, NAMES, STRUCTURE, VALUES
 
 VERSION = 1
 Json = Any
