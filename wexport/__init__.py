@@ -4,6 +4,7 @@ wexport.export("model.h5", "out")                     a model file becomes a bun
 wexport.open("out")["lstm_1.forget.recurrent"]        a tensor of a bundle, as a NumPy array
 wexport.plan("model.h5").tensors                      names and shapes, no weights read
 wexport.diff("v1.h5", "out").difference.facts         what changed between two models
+wexport.log(["e1.h5", "e2.h5", "e3.h5"]).rows         how far each layer and gate moved over checkpoints
 wexport.run("out", "inputs.npz")["dense_3"]           an output, computed from the bundle alone
 wexport.restore("out", "new.h5", into="model.h5")     the tensors, edited or not, in a copy of the model file
 """
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from wexport.verbs.explain import explain as explain
     from wexport.verbs.export import export as export
     from wexport.verbs.export import plan as plan
+    from wexport.verbs.log import log as log
     from wexport.verbs.restore import restore as restore
     from wexport.verbs.run import run as run
     from wexport.verbs.update import update as update
@@ -36,7 +38,8 @@ __version__ = "0.1.0"
 # where the public names live; no module of this package may be called like one of them
 _HOMES = {
     "Bundle": "bundle", "Plan": "planning", "export": "verbs.export", "plan": "verbs.export", "verify": "verbs.verify",
-    "explain": "verbs.explain", "diff": "verbs.diff", "restore": "verbs.restore",
+    "explain": "verbs.explain", "diff": "verbs.diff", "log": "verbs.log",
+    "restore": "verbs.restore",
     "run": "verbs.run", "update": "verbs.update",
     "WexportError": "errors", "BundleError": "errors", "LayoutError": "errors", "OutputError": "errors",
     "PlanError": "errors", "SourceError": "errors", "UsageError": "errors",

@@ -31,6 +31,7 @@ the main job needs no verb:
   wexport explain out/ lstm_1                equations, tensors, and the slice of get_weights() that each one is
   wexport verify out/ model.h5               schema, checksums, every byte of the model accounted for
   wexport diff v1.h5 out/                    what changed between two models, by meaning
+  wexport log e1.h5 e2.h5 e3.h5              how far each layer and gate moved over a series of checkpoints
   wexport run out/ inputs.npz                its outputs, computed from the bundle alone
   wexport restore out/ --into model.h5 -o new.h5   the tensors, edited or not, in a copy of the model file
 
@@ -105,7 +106,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = _parser()
-    verbs = ("export", "show", "explain", "verify", "diff", "run", "restore")
+    verbs = ("export", "show", "explain", "verify", "diff", "log", "run", "restore")
     words = list(argv)
     if not words:
         parser.print_help()
@@ -116,6 +117,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     late = {_verify: "model", _show: "tensor", _diff: "b"}.get(args.run)  # behind an option, argparse does not see it
     if late and getattr(args, late) is None and len(left) == 1 and not left[0].startswith("-"):
         setattr(args, late, left.pop())
+    if args.run is _log and not any(word.startswith("-") for word in left):
+        args.paths, left = [*args.paths, *left], []
     if left:
         parser.error(f"unrecognized arguments: {' '.join(left)}")
     return args
@@ -154,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "take over tensors that were edited: new checksums and statistics, and a list of what changed"
     verify.add_argument("--update", action="store_true", help=text)
     _diff_arguments(verb("diff", _diff, "say what changed between two models, by meaning"))
+    _log_arguments(verb("log", _log, "say how far each layer and gate moved over a series of checkpoints"))
     _run_arguments(verb("run", _run, "compute a bundle's outputs for given inputs, without any framework"))
     restore = verb("restore", _restore, "put a bundle's tensors, edited or not, back into a copy of the model file")
     restore.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
@@ -245,6 +249,21 @@ def _diff_arguments(parser: argparse.ArgumentParser) -> None:
     _architecture_argument(parser)
     text = "print what one file means, a fact a line, for `git diff` (see docs/git.md)"
     parser.add_argument("--textconv", metavar="FILE", help=text)
+
+
+def _log_arguments(parser: argparse.ArgumentParser) -> None:
+    what = "checkpoints, the oldest first: bundles' folders, manifests or model files"
+    parser.add_argument("paths", nargs="+", metavar="A B ...", help=what)
+    parser.add_argument("--all", action="store_true", help="show every layer and gate that moved")
+    layers = "show these layers only: a layer's name, old or new, or a glob; may be repeated"
+    parser.add_argument("--layers", action="append", default=[], metavar="GLOB", help=layers)
+    plot = "draw the layers' lines and a heat map over the steps (.png, .svg)"
+    parser.add_argument("--plot", metavar="FILE", help=plot)
+    match = "match layers and tensors by bytes, position and name (all, the default), or by name alone"
+    parser.add_argument("--match", choices=("all", "name"), default="all", help=match)
+    verify = "hold every tensor of a bundle against its checksum first"
+    parser.add_argument("--verify", action="store_true", help=verify)
+    _architecture_argument(parser)
 
 
 def _part(text: str) -> float:
@@ -402,6 +421,25 @@ def _textconv(args: argparse.Namespace) -> int:
     text = textconv(args.textconv)
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))  # alike in every locale and on every system
+    return 0
+
+
+def _log(args: argparse.Namespace) -> int:
+    from wexport import report_log
+    from wexport.verbs.log import log
+
+    with _progress("comparing") as progress:
+        found = log(
+            args.paths,
+            layers=args.layers,
+            match=args.match,
+            verify=args.verify,
+            architecture=args.architecture,
+            plot=args.plot,
+            progress=progress,
+        )
+    everything = args.all or bool(args.layers)
+    print(report_log.json_text(found) if args.json else report_log.text(found, everything, _is_plain()))
     return 0
 
 

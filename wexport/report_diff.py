@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from wexport.delta.change import change_json
 from wexport.delta.difference import Difference
-from wexport.delta.outline import Line, Row, cells, equal_text, names, origins, rows, structure, top_lines, verdict
+from wexport.delta.outline import (
+    Line,
+    Row,
+    cells,
+    equal_text,
+    headline,
+    names,
+    origins,
+    rows,
+    structure,
+    top_lines,
+    verdict,
+)
 from wexport.delta.side import stated
 from wexport.names import printable
 from wexport.trust import trusting
@@ -21,7 +33,7 @@ if TYPE_CHECKING:
 _HEADS = ("relative", "max |change|", "cosine", "changed")
 _MOST = 40  # lines of a section
 _COLOURS = {"+": "32", "-": "31", "~": "33", ">": "36", "": "1"}
-_SHORT = 44  # a longer name does not widen its column
+_SHORT = 64  # a longer name does not widen its column
 
 
 def coloured() -> bool:
@@ -39,6 +51,7 @@ def _text(found: Verdict, everything: bool, colour: bool) -> str:
     paint = _paint if colour else lambda text, sign: text
     d = found.difference
     lines = [paint(f"{printable(str(d.a.path))} -> {printable(str(d.b.path))}: {verdict(d)}", "")]
+    lines += [f"  {printable(counted)}"] if (counted := headline(d)) else []
     lines += _section("structure", structure(d, everything), everything, paint)
     lines += _section("names", names(d), everything, paint)
     lines += _values(d, everything, paint)
@@ -77,7 +90,9 @@ def _values(d: Difference, everything: bool, paint: Callable[[str, str], str]) -
             table.append((f"  {'  ' * row.depth}{printable(row.name)}", cells(row.change)))
         else:
             rest = (
-                f"    ... {row:,} more of its tensors" if row > 0 else f"  ... {-row:,} more layers; --all shows them"
+                f"    {row:,} of its tensors; --all shows them"
+                if row > 0
+                else f"  ... {-row:,} more layers; --all shows them"
             )
             table.append((rest, ("", "", "", "")))
     if not table:
@@ -182,6 +197,7 @@ def markdown(found: Verdict, everything: bool) -> str:
 def _markdown(found: Verdict, everything: bool) -> str:
     d = found.difference
     lines = [f"### {_code(str(d.a.path))} → {_code(str(d.b.path))}: {verdict(d)}"]
+    lines += ["", _escaped(counted)] if (counted := headline(d)) else []
     for head, part in (("Structure", structure(d, everything)), ("Names", names(d))):
         if part:
             shown = part if everything else part[:_MOST]

@@ -20,7 +20,7 @@ class Change:
 
     `moved`, `size_a` and `size_b` are the lengths of the difference and of both sides, None where they are not known;
     `share` is the part of the elements that differ, `nonfinite` how many became NaN or infinite; `rounded` says, of
-    another type, that nothing but rounding happened. `error` is the relative standard error of an estimated `moved`,
+    another type, that one side is the other, rounded. `error` is the relative standard error of an estimated `moved`,
     and `floor` the length below which an estimate cannot tell a change from the rounding of the sketches.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from wexport.delta.tensors import Pair, Tensors, anchors, forms, source_of, uniq
 from wexport.delta.wiring import align_calls
 from wexport.sketch import ERROR
 
+ESTIMATES = f"changes are estimated from sketches, with a relative standard error of {ERROR:.0%}"
 _INTEGERS = ("I", "U", "BOOL")
 
 
@@ -61,6 +62,7 @@ def difference(
     b: Side,
     *,
     by_name: bool = False,
+    known: Iterable[tuple[str, str]] = (),
     tolerance: float = 0.0,
     top: int = 0,
     progress: Progress = lambda size: None,
@@ -71,6 +73,7 @@ def difference(
         a: one side, the older.
         b: the other.
         by_name: match by names alone.
+        known: layers that are known to be each other's.
         tolerance: tensors whose relative change is at most this count as equal.
         top: how many places of each axis of a changed tensor to name that moved most.
         progress: called with the number of bytes read, from several threads.
@@ -82,7 +85,7 @@ def difference(
     one, two = a.manifest, b.manifest
     loose = _family(one) != _family(two)
     same = {} if by_name else unique_bytes(one, two)
-    layers = _matched(one, two, loose, by_name, same)
+    layers = _matched(one, two, loose, by_name, [*known, *anchors(one, two, same)])
     models = Models(one, two, layers, loose, bool(one["calls"]) != bool(two["calls"]))
     align_calls(models)
     tensors = Tensors(one, two, layers)
@@ -120,14 +123,14 @@ def _family(manifest: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _matched(
-    one: Mapping[str, Any], two: Mapping[str, Any], loose: bool, by_name: bool, same: Mapping[str, str]
+    one: Mapping[str, Any], two: Mapping[str, Any], loose: bool, by_name: bool, tied: Iterable[tuple[str, str]]
 ) -> Matching:
     graphs = graph_of(one, loose), graph_of(two, loose)
     if bool(one["calls"]) != bool(two["calls"]):  # a file of weights alone tells of nothing else
         for graph in graphs:
             graph.keep_weighted()
     shapes = forms(one, graphs[0]), forms(two, graphs[1])
-    return match_names(*graphs, shapes) if by_name else match_layers(*graphs, shapes, anchors(one, two, same))
+    return match_names(*graphs, shapes) if by_name else match_layers(*graphs, shapes, tied)
 
 
 def _lone(what: str, a: str | None, b: str | None, m: Models) -> Iterator[Fact]:
@@ -142,7 +145,7 @@ def _lone(what: str, a: str | None, b: str | None, m: Models) -> Iterator[Fact]:
 def _changes(a: Side, b: Side, pairs: Sequence[Pair], top: int, progress: Progress) -> dict[Pair, Change]:
     """How far each pair of the same shape moved whose bytes differ."""
     tensors = a.manifest["tensors"], b.manifest["tensors"]
-    moved = [pair for pair in pairs if _comparable(tensors[0].get(pair.a), tensors[1].get(pair.b))]
+    moved = [pair for pair in pairs if comparable(tensors[0].get(pair.a), tensors[1].get(pair.b))]
     exact = [pair for pair in moved if all(n is None or s.has_data for s, n in ((a, pair.a), (b, pair.b)))]
     known = set(exact)
     found = {pair: estimated(a.manifest, b.manifest, pair.a, pair.b) for pair in moved if pair not in known}
@@ -172,7 +175,7 @@ def _measured(a: Side, b: Side, pairs: Sequence[Pair], top: int, progress: Progr
     return found
 
 
-def _comparable(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> bool:
+def comparable(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> bool:
     """Whether two tensors of other bytes have their elements in the same places."""
     if a is None or b is None:
         return True
@@ -215,7 +218,7 @@ def _groups(m: Models, tensors: Tensors, changes: Mapping[Pair, Change]) -> Iter
         side, name = (m.b, pair.b) if pair.b is not None else (m.a, pair.a)
         item = side["tensors"][name]
         layer = str(item["layer"] or "") if pair.b is not None else m.layers.to_b.get(item["layer"], "")
-        for part in ("", *_parts(side, item)) if layer else ():
+        for part in ("", *parts_of(side, item)) if layer else ():
             members.setdefault((layer, part), []).append((pair, change))
     moving = {layer for (layer, _), pairs in members.items() if any(change is not None for _, change in pairs)}
     for (layer, part), pairs in members.items():
@@ -225,7 +228,7 @@ def _groups(m: Models, tensors: Tensors, changes: Mapping[Pair, Change]) -> Iter
             yield Group(layer, part, together(moved, still))
 
 
-def _parts(manifest: Mapping[str, Any], item: Mapping[str, Any]) -> Iterator[str]:
+def parts_of(manifest: Mapping[str, Any], item: Mapping[str, Any]) -> Iterator[str]:
     """The labels of a tensor, together, and its source."""
     labels = [label for label in item["at"].values() if isinstance(label, str) and label not in ("", item["role"])]
     if labels:
@@ -290,8 +293,7 @@ def _notes(a: Side, b: Side, changes: Mapping[Pair, Change], loose: bool, m: Mod
     bare = [side for side in (a, b) if not side.has_data]
     if changes and bare:
         where = " and ".join(str(side.path) for side in bare)
-        error = f"estimated from sketches, with a relative standard error of {ERROR:.0%}"
-        yield f"{where}: no data at hand: changes are {error}; max |change|, share and top are unavailable"
+        yield f"{where}: no data at hand: {ESTIMATES}; max |change|, share and top are unavailable"
     if missing := sum(change.moved is None for change in changes.values()):
         yield f"no sketch of {missing:,} changed tensors: how far they moved is unavailable; compare the bundles"
     if m.bare:

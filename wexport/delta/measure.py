@@ -75,7 +75,7 @@ class _Sums:
     count: int = 0
     differing: int = 0
     appeared: int = 0
-    unlike_cast: int = 0
+    unlike_cast: list[int] = field(default_factory=lambda: [0, 0])  # in B of A's rounding, in A of B's
     largest: float = 0.0
     squares: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # of a, of b, of the difference
     product: float = 0.0
@@ -106,10 +106,11 @@ class _Sums:
         self.count += raw_a.size
 
     def _compare_cast(self, a: NDArray[Any], b: NDArray[Any]) -> None:
-        """Count the elements of B that are not A's, rounded to B's type."""
-        with np.errstate(all="ignore"):
-            cast = a.astype(dtypes.numpy_dtype(self.type_b)).astype(np.float64)
-        self.unlike_cast += int(np.count_nonzero((cast != b) & ~((cast != cast) & (b != b))))
+        """Count the elements of each side that are not the other's, rounded to its type."""
+        for i, (x, y, dtype) in enumerate(((a, b, self.type_b), (b, a, self.type_a))):
+            with np.errstate(all="ignore"):
+                cast = x.astype(dtypes.numpy_dtype(dtype)).astype(np.float64)
+            self.unlike_cast[i] += int(np.count_nonzero((cast != y) & ~((cast != cast) & (y != y))))
 
     def _place(self, d: NDArray[Any], a: NDArray[Any]) -> None:
         if not self.by_axis:
@@ -134,7 +135,7 @@ class _Sums:
             cosine=max(-1.0, min(1.0, self.product / (size_a * size_b))) if size_a and size_b else None,
             share=self.differing / self.count if self.count else 0.0,
             nonfinite=self.appeared,
-            rounded=self.unlike_cast == 0 if floats and self.type_a != self.type_b else None,
+            rounded=0 in self.unlike_cast if floats and self.type_a != self.type_b else None,
             top={
                 axis: _largest(sums, top) for axis, sums in zip(axes, self.by_axis, strict=False) if sums.shape[1] > 1
             },

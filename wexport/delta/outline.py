@@ -41,11 +41,21 @@ def verdict(found: Difference) -> str:
         return "the same" if not found.within else "the same, within the tolerance"
     if not found.same_weights:
         return "different"
-    categories = {fact.category for fact in found.facts}
-    return {
-        frozenset({NAMES}): "same weights, other names",
-        frozenset({GRAPH, NAMES}): "same weights, other names",
-    }.get(frozenset(categories), "same weights, another graph")
+    otherwise = {fact.category for fact in found.facts} <= {NAMES, GRAPH}
+    return "same weights, other names" if otherwise else "same weights, another graph"
+
+
+def headline(found: Difference) -> str:
+    """What differs, counted: `2 layers added, 1 attribute changed, 14 tensors moved, most of all ...`."""
+    counts = Counter(fact.what for fact in found.facts if fact.category != GRAPH)
+    moved = counts.pop("values changed", 0)
+    words = [f"{count(n, what.partition(' ')[0])} {what.partition(' ')[2]}" for what, n in counts.items()]
+    words += [f"{count(moved, 'tensor')} moved"] if moved else []
+    if moved > 1:
+        most = max((fact for fact in found.facts if fact.category == VALUES), key=lambda fact: _weight(fact.change))
+        relative = cells(most.change)[0] if most.change is not None else "?"
+        words[-1] += f", {most.name} most ({relative})"
+    return ", ".join(words)
 
 
 def equal_text(found: Difference) -> str:
@@ -62,15 +72,15 @@ def structure(found: Difference, everything: bool) -> list[Line]:
     """What was added, removed, rewired, reshaped; attributes; many tensors of one layer or type in one line."""
     facts = [fact for fact in found.facts if fact.category == STRUCTURE]
     lines = []
-    by_layer = Counter(_group(found, fact) for fact in facts)
-    said = set()
-    for fact in facts:
-        key = _group(found, fact)
-        if key is None or everything or by_layer[key] <= _FEW:
+    keys = [_group(found, fact) for fact in facts]
+    alike: dict[tuple[str, ...] | None, list[Fact]] = {}
+    for key, fact in zip(keys, facts, strict=True):
+        alike.setdefault(key, []).append(fact)
+    for key, fact in zip(keys, facts, strict=True):
+        if key is None or everything or len(alike[key]) <= _FEW:
             lines.append(_line(fact))
-        elif key not in said:
-            said.add(key)
-            lines.append(_together(key, [f for f in facts if _group(found, f) == key]))
+        elif fact is alike[key][0]:
+            lines.append(_together(key, alike[key]))
     graph = [fact for fact in found.facts if fact.category == GRAPH]
     if everything:
         lines += map(_line, graph)
@@ -124,7 +134,8 @@ def _line(fact: Fact) -> Line:
     if way == "rewired" and "calls" in detail:
         return Line(sign, name, f"is called {detail['calls'][1]} times, was {detail['calls'][0]}")
     if way == "rewired":
-        verb = "is" if thing == "output" else f"{detail['argument']} reads"
+        role = detail.get("argument", "x")
+        verb = "is" if thing == "output" else "reads" if role == "x" else f"reads as {role}"
         return Line(sign, name, f"{verb} {_names(detail['to'])}, was {_names(detail['from'])}")
     if way == "reshaped":
         return Line(sign, name, _change(detail, shape_text))
@@ -155,6 +166,8 @@ def _names(names: Sequence[str]) -> str:
 
 def names(found: Difference) -> list[Line]:
     """What is called otherwise; tensors that merely follow their layer are counted with it."""
+    tensors = found.b.manifest["tensors"]
+    following = Counter(tensors[p.b]["layer"] for p in found.tensors if p.b is not None and p.a != p.b)
     lines = []
     for fact in found.facts:
         if fact.category != NAMES:
@@ -162,23 +175,15 @@ def names(found: Difference) -> list[Line]:
         thing, how = fact.what.partition(" ")[0], fact.detail.get("how")
         if how == "activation":
             a, b, host = fact.a or "none", fact.b or "none", fact.detail["layer"]
-            apart = (
-                f"{a} -> {b}"
-                if fact.a and fact.b
-                else f"{fact.b or fact.a} stands apart in {'B' if fact.b else 'A'} only"
-            )
-            lines.append(Line(">", apart, f"the activation of {host}"))
+            side = "" if fact.a and fact.b else f"a layer of its own in {'B' if fact.b else 'A'} only, "
+            name = f"{a} -> {b}" if not side else str(fact.b or fact.a)
+            lines.append(Line(">", name, f"{side}the activation of {host}"))
             continue
         text = f"matched by {how}" if how else ""
-        if thing == "layer" and (follow := len(_follow(found, fact))):
-            text = f"{count(follow, 'tensor')} with it; {text}"
+        if thing == "layer" and following[fact.b]:
+            text = f"{count(following[fact.b], 'tensor')} with it; {text}"
         lines.append(Line(">", f"{'' if thing in ('layer', 'tensor') else thing + ' '}{fact.a} -> {fact.b}", text))
     return lines
-
-
-def _follow(found: Difference, fact: Fact) -> list[str]:
-    tensors = found.b.manifest["tensors"]
-    return [p.b for p in found.tensors if p.b is not None and p.a != p.b and tensors[p.b]["layer"] == fact.b]
 
 
 def rows(found: Difference, everything: bool) -> Iterator[Row | int]:
@@ -197,7 +202,9 @@ def rows(found: Difference, everything: bool) -> Iterator[Row | int]:
         facts = sorted(by_layer[layer], key=lambda fact: -_weight(fact.change))
         if len(facts) > 1 and layer in sums:
             yield Row(layer, 0, sums[layer])
-        shown = facts if everything else facts[:_FEW]
+        parts = _parts(found, layer) if len(facts) > _FEW else []
+        yield from parts
+        shown = facts if everything else [] if parts else facts[:_FEW]
         for fact in shown:
             assert fact.change is not None
             yield Row(fact.name, int(len(facts) > 1), fact.change)
@@ -205,6 +212,13 @@ def rows(found: Difference, everything: bool) -> Iterator[Row | int]:
             yield len(facts) - len(shown)
     if not everything and len(order) > _MANY:
         yield -(len(order) - _MANY)
+
+
+def _parts(found: Difference, layer: str) -> list[Row]:
+    """The gates, directions or sources of a layer that moved, each as one; none where it is but one."""
+    groups = [g for g in found.groups if g.layer == layer and g.part and g.change.moved != 0]
+    rows = [Row(f"{layer}.{g.part}", 1, g.change) for g in sorted(groups, key=lambda g: -_weight(g.change))]
+    return rows if len(rows) > 1 else []
 
 
 def _weight(change: Change | None) -> float:
@@ -232,8 +246,10 @@ def cells(change: Change) -> tuple[str, str, str, str]:
     else:
         relative = "from zero" if change.from_zero else "?"
     largest = "" if change.max_abs is None else f"{change.max_abs:.3g}"
-    cosine = "" if change.cosine is None else f"{change.cosine:.4f}"
+    cosine = "" if change.cosine is None else f"{change.cosine:.4f}".replace("1.0000", "1")
     share = "" if change.share is None else percent(change.share)
+    if change.nonfinite:
+        share = f"{share}, {change.nonfinite:,} now NaN or infinite".removeprefix(", ")
     return relative, largest, cosine, share
 
 

@@ -48,7 +48,8 @@ def _same_bytes(a: Manifest, b: Manifest, mine: Sequence[str], rest: Sequence[st
 
 
 def _is_constant(stats: Entry | None) -> bool:
-    return stats is not None and stats["min"] is not None and stats["min"] == stats["max"]
+    low = stats.get("min") if stats is not None else None
+    return stats is not None and low is not None and low == stats.get("max")
 
 
 def anchors(a: Manifest, b: Manifest, same: Mapping[str, str]) -> list[tuple[str, str]]:
