@@ -55,6 +55,7 @@ schema: $(VENV)/demo
 bench: $(VENV)/test
 	$(BIN)/python benchmarks/export.py
 	$(BIN)/python benchmarks/restore.py
+	$(BIN)/python benchmarks/diff.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist

@@ -127,8 +127,13 @@ def read(path: Path) -> bytes:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def load(data: bytes, name: str) -> Manifest:
+def load(data: bytes, name: str, known: dict[str, Json] | None = None) -> Manifest:
     """A manifest's content; the canonical form is read by line, anything else (edited by hand) as YAML.
+
+    Args:
+        data: the manifest.
+        name: what messages call it.
+        known: sections of others, by their text: what is alike is not parsed again, but shared.
 
     Raises:
         BundleError: it is no manifest, or one of a version that this program does not know.
@@ -139,7 +144,7 @@ def load(data: bytes, name: str) -> Manifest:
         text = data.decode("utf-8")
     except ValueError as error:
         raise BundleError(f"{name}: is not UTF-8 text: {error}") from error
-    found = _by_line(text)
+    found = _by_line(text, {} if known is None else known)
     if found is None:
         found = _by_yaml(text, name)
     version = found.get("wexport")
@@ -161,7 +166,7 @@ def load(data: bytes, name: str) -> Manifest:
     return found
 
 
-def _by_line(text: str) -> Manifest | None:
+def _by_line(text: str, known: dict[str, Json]) -> Manifest | None:
     """The canonical form; None for anything else. A section is parsed as one text: half the time of line by line."""
     found: Manifest = {}
     try:
@@ -169,9 +174,11 @@ def _by_line(text: str) -> Manifest | None:
             start, end = "[]" if section in _LISTS else "{}"
             if lines and rest.strip():
                 return None
-            found[section] = json.loads(rest if rest.strip() else f"{start}{','.join(lines)}{end}")
+            content = rest if rest.strip() else f"{start}{','.join(lines)}{end}"
+            found[section] = known[content] if content in known else json.loads(content)
             if lines and len(found[section]) != len(lines):
                 return None  # two entries in a line, or one twice: YAML's reader says what that means
+            known[content] = found[section]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return found

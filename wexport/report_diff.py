@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from wexport.verbs.diff import Verdict
 
 _HEADS = ("relative", "max |change|", "cosine", "changed")
+_BROKEN = 2  # levels of mappings whose entries have lines of their own
 _MOST = 40  # lines of a section
 _COLOURS = {"+": "32", "-": "31", "~": "33", ">": "36", "": "1"}
 _SHORT = 64  # a longer name does not widen its column
@@ -179,7 +180,21 @@ def _side(side: Any) -> Mapping[str, Any]:
 def json_text(found: Verdict) -> str:
     """The difference as JSON."""
     with trusting(*stated(found.difference.a, found.difference.b)):
-        return json.dumps(as_json(found), indent=2, ensure_ascii=False, allow_nan=False)
+        return _broken(as_json(found), 0)
+
+
+def _broken(value: Any, depth: int) -> str:
+    """JSON with an entry a line, no deeper than people read it; indented throughout, it takes ten times as long."""
+    inner, outer = "  " * (depth + 1), "  " * depth
+    if isinstance(value, Mapping) and value and depth < _BROKEN:
+        lines = (f"{inner}{_compact(key)}: {_broken(item, depth + 1)}" for key, item in value.items())
+        return "{\n" + ",\n".join(lines) + f"\n{outer}}}"
+    if isinstance(value, list) and value and depth <= _BROKEN:
+        return "[\n" + ",\n".join(inner + _compact(item) for item in value) + f"\n{outer}]"
+    return _compact(value)
+
+
+_compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 # -- pull requests -----------------------------------------------------------------------------------------------------

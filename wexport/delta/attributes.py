@@ -24,8 +24,8 @@ def alike(a: Any, b: Any) -> bool:
 def _single(x: float) -> bytes:
     try:
         return struct.pack("<f", x)
-    except OverflowError:
-        return struct.pack("<d", x)
+    except (OverflowError, struct.error):  # too large for it, or an integer too large for any float
+        return repr(x).encode()
 
 
 def same_padding(a: Node, b: Node) -> bool:

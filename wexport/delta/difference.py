@@ -212,18 +212,19 @@ def _expected(m: Models, tensors: Tensors, pair: Pair) -> str | None:
 
 def _groups(m: Models, tensors: Tensors, changes: Mapping[Pair, Change]) -> Iterator[Group]:
     """Each layer with tensors that moved, its gates and its sources, all their tensors together."""
-    members: dict[tuple[str, str], list[Pair]] = {}
+    members: dict[tuple[str, str], list[tuple[Pair, Change | None]]] = {}
     for pair in tensors.pairs:
+        change = changes.get(pair)
         side, name = (m.b, pair.b) if pair.b is not None else (m.a, pair.a)
         item = side["tensors"][name]
         layer = str(item["layer"] or "") if pair.b is not None else m.layers.to_b.get(item["layer"], "")
         for part in ("", *parts_of(side, item)) if layer else ():
-            members.setdefault((layer, part), []).append(pair)
-    moving = {layer for (layer, _), pairs in members.items() if any(pair in changes for pair in pairs)}
+            members.setdefault((layer, part), []).append((pair, change))
+    moving = {layer for (layer, _), pairs in members.items() if any(change is not None for _, change in pairs)}
     for (layer, part), pairs in members.items():
         if layer in moving:
-            moved = [changes[pair] for pair in pairs if pair in changes]
-            still = (m.a["stats"].get(pair.a, {}).get("l2") for pair in pairs if pair not in changes)
+            moved = [change for _, change in pairs if change is not None]
+            still = (m.a["stats"].get(pair.a, {}).get("l2") for pair, change in pairs if change is None)
             yield Group(layer, part, together(moved, still))
 
 

@@ -19,14 +19,15 @@ _DERIVED = frozenset({"reads", "zero"})  # follow from the graph and the tensors
 def layer_facts(m: Models, gone: Container[str], new: Container[str]) -> Iterator[Fact]:
     """Layers added, removed, renamed, rewired, and their attributes; `gone` and `new` are tensors without a partner."""
     graph_a, graph_b = m.layers.a, m.layers.b
+    readers_a, readers_b = _readers(graph_a), _readers(graph_b)
     for name, node in graph_a.nodes.items():
         if name not in m.layers.to_b and (category := _lone(m, node, gone)):
-            yield Fact("layer removed", category, name, None, _place(graph_a, node))
+            yield Fact("layer removed", category, name, None, _place(graph_a, node, readers_a))
     for name, node in graph_b.nodes.items():
         other = m.layers.to_a.get(name)
         if other is None:
             if category := _lone(m, node, new):
-                yield Fact("layer added", category, None, name, _place(graph_b, node))
+                yield Fact("layer added", category, None, name, _place(graph_b, node, readers_b))
             continue
         mine = graph_a.nodes[other]
         if other != name:
@@ -49,12 +50,18 @@ def _lone(m: Models, node: Node, lone: Container[str]) -> str | None:
     return GRAPH if spread and m.loose else STRUCTURE
 
 
-def _place(graph: Graph, node: Node) -> dict[str, Any]:
-    after = dict.fromkeys(called(graph, o) for o in node.operands() if is_value(o))
-    before = dict.fromkeys(
-        use[0] for out, uses in graph.users.items() if out[:2] == ("layer", node.name) for use in uses
-    )
-    return {"kind": node.kind, "after": list(after), "before": list(before), "tensors": len(node.tensors)}
+def _readers(graph: Graph) -> dict[str, list[str]]:
+    """For each layer, the layers that read its values."""
+    found: dict[str, dict[str, None]] = {}
+    for operand, uses in graph.users.items():
+        if operand[0] == "layer":
+            found.setdefault(operand[1], {}).update(dict.fromkeys(use[0] for use in uses))
+    return {name: list(readers) for name, readers in found.items()}
+
+
+def _place(graph: Graph, node: Node, readers: Mapping[str, list[str]]) -> dict[str, Any]:
+    after = list(dict.fromkeys(called(graph, o) for o in node.operands() if is_value(o)))
+    return {"kind": node.kind, "after": after, "before": readers.get(node.name, []), "tensors": len(node.tensors)}
 
 
 def _attributes(m: Models, a: Node, b: Node, gone: Container[str], new: Container[str]) -> Iterator[Fact]:
@@ -106,7 +113,8 @@ def port_facts(m: Models) -> Iterator[Fact]:
     for word, pairs in (("input", m.layers.inputs), ("output", m.layers.outputs)):
         one, two = (list(manifest[f"{word}s"]) for manifest in (m.a, m.b))
         yield from (Fact(f"{word} removed", STRUCTURE, name, None) for name in one if name not in pairs)
-        yield from (Fact(f"{word} added", STRUCTURE, None, name) for name in two if name not in set(pairs.values()))
+        taken = set(pairs.values())
+        yield from (Fact(f"{word} added", STRUCTURE, None, name) for name in two if name not in taken)
         for a, b in pairs.items():
             if a != b:
                 yield Fact(f"{word} renamed", NAMES, a, b)

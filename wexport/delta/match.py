@@ -174,7 +174,8 @@ def match_names(a: Graph, b: Graph, forms: tuple[Forms, Forms]) -> Matching:
 
 def pair_ports(a: list[str], b: list[str]) -> dict[str, str]:
     """Inputs (or outputs) of the same name, then the others in their order."""
-    found = {name: name for name in a if name in set(b)}
+    known = set(b)
+    found = {name: name for name in a if name in known}
     rest = [name for name in b if name not in found]
     return found | dict(zip((name for name in a if name not in found), rest, strict=False))
 

@@ -72,15 +72,15 @@ def structure(found: Difference, everything: bool) -> list[Line]:
     """What was added, removed, rewired, reshaped; attributes; many tensors of one layer or type in one line."""
     facts = [fact for fact in found.facts if fact.category == STRUCTURE]
     lines = []
-    by_layer = Counter(_group(found, fact) for fact in facts)
-    said = set()
-    for fact in facts:
-        key = _group(found, fact)
-        if key is None or everything or by_layer[key] <= _FEW:
+    keys = [_group(found, fact) for fact in facts]
+    alike: dict[tuple[str, ...] | None, list[Fact]] = {}
+    for key, fact in zip(keys, facts, strict=True):
+        alike.setdefault(key, []).append(fact)
+    for key, fact in zip(keys, facts, strict=True):
+        if key is None or everything or len(alike[key]) <= _FEW:
             lines.append(_line(fact))
-        elif key not in said:
-            said.add(key)
-            lines.append(_together(key, [f for f in facts if _group(found, f) == key]))
+        elif fact is alike[key][0]:
+            lines.append(_together(key, alike[key]))
     graph = [fact for fact in found.facts if fact.category == GRAPH]
     if everything:
         lines += map(_line, graph)
@@ -166,6 +166,8 @@ def _names(names: Sequence[str]) -> str:
 
 def names(found: Difference) -> list[Line]:
     """What is called otherwise; tensors that merely follow their layer are counted with it."""
+    tensors = found.b.manifest["tensors"]
+    following = Counter(tensors[p.b]["layer"] for p in found.tensors if p.b is not None and p.a != p.b)
     lines = []
     for fact in found.facts:
         if fact.category != NAMES:
@@ -178,15 +180,10 @@ def names(found: Difference) -> list[Line]:
             lines.append(Line(">", name, f"{side}the activation of {host}"))
             continue
         text = f"matched by {how}" if how else ""
-        if thing == "layer" and (follow := len(_follow(found, fact))):
-            text = f"{count(follow, 'tensor')} with it; {text}"
+        if thing == "layer" and following[fact.b]:
+            text = f"{count(following[fact.b], 'tensor')} with it; {text}"
         lines.append(Line(">", f"{'' if thing in ('layer', 'tensor') else thing + ' '}{fact.a} -> {fact.b}", text))
     return lines
-
-
-def _follow(found: Difference, fact: Fact) -> list[str]:
-    tensors = found.b.manifest["tensors"]
-    return [p.b for p in found.tensors if p.b is not None and p.a != p.b and tensors[p.b]["layer"] == fact.b]
 
 
 def rows(found: Difference, everything: bool) -> Iterator[Row | int]:

@@ -24,6 +24,7 @@ _OPEN_SHAPE: Json = {"type": "array", "items": {"type": ["integer", "null"]}}
 _TEXTS: Json = {"type": "array", "items": _TEXT}
 _FLAG: Json = {"type": "boolean"}
 _LENGTH: Json = {"type": ["number", "null"], "minimum": 0}
+_FORM = (STRUCTURE, GRAPH)  # the second where it may be but the other framework's way of writing
 _LAYER_HOW = (BYTES, POSITION, NAME)
 _TENSOR_HOW = (f"{NAME} and {BYTES}", *_LAYER_HOW, "zero")
 
@@ -110,28 +111,25 @@ def _facts() -> dict[str, tuple[tuple[str, ...], Json]]:
     rewired = {"anyOf": [_object({"argument": _TEXT, "from": _TEXTS, "to": _TEXTS}), _object({"calls": calls})]}
     how = _object({"how": {"enum": [*_LAYER_HOW, "activation"]}}, {"layer": _TEXT})
     found: dict[str, tuple[tuple[str, ...], Json]] = {
-        "layer added": ((STRUCTURE, GRAPH), where),
-        "layer removed": ((STRUCTURE, GRAPH), where),
+        "layer added": (_FORM, where),
+        "layer removed": (_FORM, where),
         "layer renamed": ((NAMES,), how),
-        "layer rewired": ((STRUCTURE, GRAPH), rewired),
-        "attribute changed": (
-            (STRUCTURE, GRAPH),
-            _object({"attribute": _TEXT, "from": {}, "to": {}}, {"layer": _TEXT}),
-        ),
-        "tensor added": ((STRUCTURE, GRAPH), tensor),
-        "tensor removed": ((STRUCTURE, GRAPH), tensor),
+        "layer rewired": (_FORM, rewired),
+        "attribute changed": (_FORM, _object({"attribute": _TEXT, "from": {}, "to": {}}, {"layer": _TEXT})),
+        "tensor added": (_FORM, tensor),
+        "tensor removed": (_FORM, tensor),
         "tensor renamed": ((NAMES,), _object({"how": {"enum": list(_TENSOR_HOW)}})),
-        "tensor reshaped": ((STRUCTURE, GRAPH), _object({"from": _SHAPE, "to": _SHAPE})),
+        "tensor reshaped": (_FORM, _object({"from": _SHAPE, "to": _SHAPE})),
         "tensor retyped": ((STRUCTURE,), types),
         "values changed": ((VALUES,), _object({}, {"zero": {"enum": ["a", "b"]}})),
         "alias added": ((STRUCTURE,), _object({"tensor": _TEXT})),
         "alias removed": ((STRUCTURE,), _object({"tensor": _TEXT})),
-        "output rewired": ((STRUCTURE, GRAPH), reads),
+        "output rewired": (_FORM, reads),
     }
     for port in ("input", "output"):
         found[f"{port} added"] = found[f"{port} removed"] = ((STRUCTURE,), _object({}))
         found[f"{port} renamed"] = ((NAMES,), _object({}))
-        found[f"{port} reshaped"] = ((STRUCTURE, GRAPH), shapes)
+        found[f"{port} reshaped"] = (_FORM, shapes)
         found[f"{port} retyped"] = ((STRUCTURE,), types)
     return found
 

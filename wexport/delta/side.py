@@ -63,6 +63,7 @@ def open_side(
     split: Split = "all",
     checked: bool = False,
     progress: Progress = lambda size: None,
+    known: dict[str, Any] | None = None,
 ) -> Side:
     """Open what is to be compared; a model file is read through once, for its checksums and statistics.
 
@@ -72,6 +73,7 @@ def open_side(
         split: as for `export`; for model files.
         checked: hold every tensor of a bundle against its checksum first.
         progress: called with the number of bytes read, from several threads.
+        known: as for `load`: what the manifest of the other side has already said.
 
     Raises:
         WexportError: it is none of them, it is damaged, or a bundle's data do not fit its manifest.
@@ -84,7 +86,7 @@ def open_side(
     if not there:
         raise UsageError(f"{place}: there is no such file or folder; {_EXPECTED}")
     if _is_bare_manifest(place):
-        return Side(place, "manifest", _complete(load(read(place), str(place)), place))
+        return Side(place, "manifest", _complete(load(read(place), str(place), known), place))
     from wexport.bundle import Bundle, is_bundle
 
     if not is_bundle(place):
@@ -109,7 +111,8 @@ def open_sides(
         WexportError: as `open_side`.
     """
     with ExitStack() as stack:
-        opened = (open_side(path, architecture, checked=checked, progress=progress) for path in (a, b))
+        known: dict[str, Any] = {}
+        opened = (open_side(path, architecture, checked=checked, progress=progress, known=known) for path in (a, b))
         sides = [stack.enter_context(side) for side in opened]
         bare = [not side.manifest["calls"] for side in sides]
         for i, path in enumerate((a, b)):
