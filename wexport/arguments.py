@@ -56,9 +56,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if words[0] not in (*verbs, "-h", "--help", "--version"):
         words.insert(0, "export")
     args, left = parser.parse_known_args(words)
-    late = {"verify": "model", "show": "tensor", "diff": "b"}.get(
-        args.verb
-    )  # behind an option, argparse does not see it
+    # behind an option, argparse does not see an argument that may be left out
+    late = {"verify": "model", "show": "tensor", "diff": "b"}.get(args.verb)
     if late and getattr(args, late) is None and len(left) == 1 and not left[0].startswith("-"):
         setattr(args, late, left.pop())
     if args.verb == "log" and not any(word.startswith("-") for word in left):
