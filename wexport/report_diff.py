@@ -90,18 +90,15 @@ def _values(d: Difference, everything: bool, paint: Callable[[str, str], str]) -
         if isinstance(row, Row):
             table.append((f"  {'  ' * row.depth}{printable(row.name)}", cells(row.change)))
         else:
-            rest = (
-                f"    {row:,} of its tensors; --all shows them"
-                if row > 0
-                else f"  ... {-row:,} more layers; --all shows them"
-            )
+            more = f"  {row:,} of its tensors" if row > 0 else f"... {-row:,} more layers"
+            rest = f"  {more}; --all shows them"
             table.append((rest, ("", "", "", "")))
     if not table:
         return []
     body = [("values", _HEADS), *table]
     wide = [max(len(line[i]) for _, line in body) for i in range(4)]
     keep = [i for i in range(4) if any(line[i] for _, line in table)]
-    first = min(max(len(name) for name, _ in body), _SHORT)
+    first = min(max(len(name) for name, numbers in body if any(numbers)), _SHORT)
     found = []
     for name, line in body:
         numbers = "".join(f"  {line[i]:>{wide[i]}}" for i in keep)

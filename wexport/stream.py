@@ -69,9 +69,10 @@ def move(array: Array, views: Sequence[View], sinks: Sequence[Sink]) -> None:
                 sink(gather(array, part, stretch, piece))
 
 
-def pieces(array: Array, view: View, limit: int) -> Iterator[NDArray[Any]]:
-    """The elements of a view in C order, in flat arrays of at most `limit`; whole, if it is no view of stored bytes."""
+def pieces(array: Array, view: View) -> Iterator[NDArray[Any]]:
+    """The elements of a view in C order, in flat arrays of a block each; whole, if it is no view of stored bytes."""
     dtype = dtypes.mover(array.dtype)
+    limit = max(1, (_TURNED_BYTES if _is_turned(view) else BLOCK_BYTES) // dtype.itemsize)
     if view.of is not None:
         yield np.ascontiguousarray(view.take(np.frombuffer(array.bytes(), dtype))).reshape(-1)
         return

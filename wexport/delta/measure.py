@@ -14,7 +14,7 @@ from wexport import dtypes
 from wexport.delta.change import Change
 from wexport.delta.side import Side, chunks
 
-_CHUNK = 1 << 19  # elements
+_CHUNK = 1 << 16  # elements that are computed with at once: what a second-level cache holds of their numbers
 
 
 def measured(a: Side, b: Side, one: str | None, two: str | None, top: int) -> Change:
@@ -49,16 +49,18 @@ def _together(a: Side, b: Side, one: str | None, two: str | None) -> Iterator[tu
     """Two tensors' elements, cut alike."""
     if one is None or two is None:
         side, name = (b, two) if one is None else (a, one)
-        for piece in chunks(side, name or "", _CHUNK):
-            zeros = np.zeros_like(piece)
-            yield (zeros, piece) if one is None else (piece, zeros)
+        for whole in chunks(side, name or ""):
+            for start in range(0, whole.size, _CHUNK):
+                piece = whole[start : start + _CHUNK]
+                zeros = np.zeros_like(piece)
+                yield (zeros, piece) if one is None else (piece, zeros)
         return
-    left, right = chunks(a, one, _CHUNK), chunks(b, two, _CHUNK)
+    left, right = chunks(a, one), chunks(b, two)
     x = y = np.empty(0, np.uint8)
     while True:
         x = x if x.size else next(left, x)
         y = y if y.size else next(right, y)
-        n = min(x.size, y.size)
+        n = min(x.size, y.size, _CHUNK)
         if not n:
             return
         yield x[:n], y[:n]

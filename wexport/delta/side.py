@@ -214,7 +214,7 @@ def unfit(side: Side, name: str, count: int = 1) -> WexportError:
     )
 
 
-def chunks(side: Side, name: str, size: int) -> Iterator[Any]:
+def chunks(side: Side, name: str) -> Iterator[Any]:
     """A tensor's elements in C order, as flat arrays of unsigned integers; those of a bundle must fit their checksum.
 
     Raises:
@@ -225,7 +225,7 @@ def chunks(side: Side, name: str, size: int) -> Iterator[Any]:
 
     item = side.items[name]
     digest = hashlib.sha256()
-    for piece in pieces(item.array, item.view, size):
+    for piece in pieces(item.array, item.view):
         if side.what == "bundle":
             digest.update(memoryview(piece).cast("B"))
         yield piece
