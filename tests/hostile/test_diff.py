@@ -268,6 +268,16 @@ def test_the_damage_is_told_with_its_place(bundles: Path, tmp_path: Path) -> Non
             wexport.diff(*pair)
 
 
+@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "NaN", "1e999"])
+def test_numbers_that_json_does_not_have(number: str, bundles: Path, tmp_path: Path) -> None:
+    """They can be compared, but not be printed as JSON."""
+    text = (bundles / "a.yaml").read_text()
+    (tmp_path / "bad.yaml").write_text(text.replace('"units": 64', f'"units": {number}'))
+    found = wexport.diff(bundles / "a.yaml", tmp_path / "bad.yaml")
+    with refused(r"bad\.yaml: its manifest is damaged: layers > dense_1 > units: "):
+        report_diff.json_text(found)
+
+
 # -- files that are no manifests ---------------------------------------------------------------------------------------
 
 

@@ -70,12 +70,14 @@ def estimated(a: Manifest, b: Manifest, one: str | None, two: str | None) -> Cha
     Raises:
         BundleError: a sketch is damaged.
     """
-    stats = [{} if name is None else side["stats"].get(name, {}) for side, name in ((a, one), (b, two))]
-    sizes = [0.0 if name is None else found.get("l2") for name, found in zip((one, two), stats, strict=True)]
-    bad = [0 if name is None else found.get("nonfinite") for name, found in zip((one, two), stats, strict=True)]
-    known = bad[0] is not None and bad[1] is not None
-    nonfinite = (bad[1] if bad[0] == 0 or bad[1] == 0 else None) if known else None
+    zeros: dict[str, Any] = {"l2": 0.0, "nonfinite": 0}
+    old_stats = zeros if one is None else a["stats"].get(one, {})
+    new_stats = zeros if two is None else b["stats"].get(two, {})
+    sizes = old_stats.get("l2"), new_stats.get("l2")
+    bad = old_stats.get("nonfinite"), new_stats.get("nonfinite")
+    nonfinite = bad[1] if None not in bad and 0 in bad else None
     if 0.0 in sizes and None not in sizes:
+        stats = (old_stats, new_stats)
         ends = [abs(x) for found in stats for x in (found.get("min"), found.get("max")) if x is not None]
         return Change(
             max(x or 0.0 for x in sizes),
@@ -85,8 +87,8 @@ def estimated(a: Manifest, b: Manifest, one: str | None, two: str | None) -> Cha
             nonfinite=nonfinite,
             error=0.0,
         )
-    texts = [side.get("sketches", {}).get(name, {}).get(METHOD) for side, name in ((a, one), (b, two))]
-    if texts[0] is None or texts[1] is None:
+    texts = [side["sketches"].get(name, {}).get(METHOD) for side, name in ((a, one), (b, two))]
+    if None in texts:
         return Change(None, sizes[0], sizes[1], nonfinite=nonfinite)
     old, new = decode(texts[0]), decode(texts[1])
     moved, cosine = math.dist(old, new), None
