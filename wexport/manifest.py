@@ -175,7 +175,7 @@ def _by_line(text: str, known: dict[str, Json]) -> Manifest | None:
             if lines and rest.strip():
                 return None
             content = rest if rest.strip() else f"{start}{','.join(lines)}{end}"
-            found[section] = known[content] if content in known else json.loads(content)
+            found[section] = known[content] if lines and content in known else json.loads(content)
             if lines and len(found[section]) != len(lines):
                 return None  # two entries in a line, or one twice: YAML's reader says what that means
             known[content] = found[section]
