@@ -270,10 +270,14 @@ def cells(change: Change) -> tuple[str, str, str, str]:
     cosine = "" if change.cosine is None else f"{change.cosine:.4f}".replace("1.0000", "1")
     share = "" if change.share is None else percent(change.share)
     if change.nonfinite:
-        if not change.moved:  # the other elements did not move: that says nothing of these
-            relative = largest = cosine = ""
         share = f"{share}, {change.nonfinite:,} now NaN or infinite".removeprefix(", ")
     return relative, largest, cosine, share
+
+
+def table_cells(change: Change) -> tuple[str, str, str, str]:
+    """As `cells`, but empty where numbers became NaN and the others did not move: zeros would say all is well."""
+    found = cells(change)
+    return ("", "", "", found[3]) if change.nonfinite and not change.moved else found
 
 
 def origins(found: Difference) -> list[str]:
