@@ -13,13 +13,13 @@ from wexport.delta.difference import Difference
 from wexport.delta.outline import (
     Line,
     Row,
-    cells,
     equal_text,
     headline,
     names,
     origins,
     rows,
     structure,
+    table_cells,
     top_lines,
     verdict,
 )
@@ -88,7 +88,7 @@ def _values(d: Difference, everything: bool, paint: Callable[[str, str], str]) -
     table: list[tuple[str, tuple[str, ...]]] = []
     for row in rows(d, everything):
         if isinstance(row, Row):
-            table.append((f"  {'  ' * row.depth}{printable(row.name)}", cells(row.change)))
+            table.append((f"  {'  ' * row.depth}{printable(row.name)}", table_cells(row.change)))
         else:
             more = f"  {row:,} of its tensors" if row > 0 else f"... {-row:,} more layers"
             rest = f"  {more}; --all shows them"
@@ -221,7 +221,7 @@ def _markdown(found: Verdict, everything: bool) -> str:
         for row in table:
             if isinstance(row, Row):
                 name = _code(row.name) if row.depth else f"**{_code(row.name)}**"
-                lines.append(f"| {name} | {' | '.join(cells(row.change))} |")
+                lines.append(f"| {name} | {' | '.join(table_cells(row.change))} |")
             else:
                 lines.append(f"| … {abs(row):,} more {'tensors' if row > 0 else 'layers'} | | | | |")
     if places := origins(d):

@@ -5,12 +5,15 @@ The texts that people read are in `golden/`; `WRITE_GOLDEN=1 pytest tests/delta`
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mutations_graph
 import numpy as np
 import pytest
 import twins
@@ -23,11 +26,17 @@ import wexport
 from wexport.delta.difference import Difference
 from wexport.delta.models import Fact
 from wexport.delta.schema import schema
-from wexport.report_diff import as_json, markdown, text
+from wexport.report_diff import as_json, coloured, markdown, text
 from wexport.verbs.diff import Verdict
 
 GOLDEN = Path(__file__).parent / "golden"
-MODELS = {"stock": "keras2.0.8-tf1.4/m1_stock.h5", "onnx": "onnx/C_identity/bilstm.torch_dynamo.onnx"}
+MODELS = {
+    "stock": "keras2.0.8-tf1.4/m1_stock.h5",
+    "nested": "keras2.0.8-tf1.4/m4_structure.h5",
+    "conv": "keras2.0.8-tf1.4/m3_conv.h5",
+    "onnx": "onnx/C_identity/bilstm.torch_dynamo.onnx",
+}
+TWINS = {"tied": mutations_graph.tie, "twice": mutations_graph.call_twice, "equal": mutations_graph.make_equal}
 MIRROR = {"added": "removed", "removed": "added"}
 Places = dict[str, Path]
 
@@ -41,6 +50,10 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
     deep = twins.arrays(3)
     deep = {n.replace("d0", "a").replace("d1", "b").replace("d2", "c"): x for n, x in deep.items()}
     twins.write(folder / "deep", {n: x * np.float32(not n.endswith("bias")) for n, x in deep.items()})
+    for name, change in TWINS.items():
+        parts = Parts.of(folder / "deep")
+        change(parts)
+        parts.write(folder / name)
     apart = Parts.of(folder / "stock")
     for call in apart.manifest["calls"]:
         call["args"] = {role: "activation_1" if arg == "dense_1" else arg for role, arg in call["args"].items()}
@@ -74,7 +87,7 @@ def brief(fact: Fact) -> tuple[Any, ...]:
     if fact.what in ("layer added", "layer removed"):
         return (*found, tuple(sorted(fact.detail["after"])), tuple(sorted(fact.detail["before"])))
     if fact.what == "layer rewired":
-        return (*found, fact.detail["argument"])
+        return (*found, fact.detail.get("argument", "calls"))
     return (*found, fact.detail["attribute"]) if fact.what == "attribute changed" else found
 
 
@@ -174,6 +187,33 @@ def test_names_alone(pair: Callable[[str], tuple[str, str]]) -> None:
     assert {match.how for match in found.layers} == {"name"}
 
 
+def test_a_model_file_its_bundle_and_its_manifest_are_the_same(places: Places, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.yaml"
+    bare.write_bytes((places["stock"] / "manifest.yaml").read_bytes())
+    sides = [DATA / MODELS["stock"], places["stock"], bare]
+    for a, b in itertools.product(sides, repeat=2):
+        found = wexport.diff(a, b)
+        assert (found.difference.facts, found.fails) == ((), False)
+
+
+@pytest.mark.parametrize(
+    ("tty", "variables", "expected"),
+    [
+        (True, {}, True),
+        (False, {}, False),
+        (True, {"NO_COLOR": "1"}, False),
+        (True, {"TERM": "dumb"}, False),
+    ],
+)
+def test_colour(tty: bool, variables: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for key, value in variables.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: tty)
+    assert coloured() is expected
+
+
 @pytest.mark.parametrize("exported", ["keras_export", "tf2onnx_keras", "torch_dynamo", "torch_legacy13"])
 def test_through_onnx(exported: str) -> None:
     model = DATA / "onnx/C_identity"
@@ -185,11 +225,13 @@ def test_through_onnx(exported: str) -> None:
 
 def test_markdown(pair: Callable[[str], tuple[str, str]]) -> None:
     golden("insert_a_dense.md", markdown(wexport.diff(*pair("insert_a_dense")), False))
+    golden("rename_a_layer.md", markdown(wexport.diff(*pair_again("rename_a_layer")), False))
     golden("all.txt", text(wexport.diff(*pair_again("fine_tune_all_but_one")), True, True))
 
 
 def pair_again(name: str) -> tuple[str, str]:
     """Another row, in the same folder."""
+    shutil.rmtree("c", ignore_errors=True)
     base, change, _ = ROWS[name]
     parts = Parts.of(Path("a"))
     change(parts)

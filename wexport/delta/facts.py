@@ -115,6 +115,7 @@ def port_facts(m: Models) -> Iterator[Fact]:
         yield from (Fact(f"{word} removed", STRUCTURE, name, None) for name in one if name not in pairs)
         taken = set(pairs.values())
         yield from (Fact(f"{word} added", STRUCTURE, None, name) for name in two if name not in taken)
+        yield from _order(word, pairs, two, m)
         for a, b in pairs.items():
             if a != b:
                 yield Fact(f"{word} renamed", NAMES, a, b)
@@ -123,6 +124,17 @@ def port_facts(m: Models) -> Iterator[Fact]:
         old, new = graphs[0].outputs[a], graphs[1].outputs[b]
         if category := reads_alike(m, old, new):
             yield Fact("output rewired", category, a, b, {"from": names(graphs[0], old), "to": names(graphs[1], new)})
+
+
+def _order(word: str, pairs: Mapping[str, str], listed: list[str], m: Models) -> Iterator[Fact]:
+    """Inputs or outputs in another order, in which callers give and take them; those without a partner aside."""
+    if m.loose:  # formats list them in orders of their own
+        return
+    taken = set(pairs.values())
+    places = {b: i for i, b in enumerate(b for b in listed if b in taken)}
+    for i, a in enumerate(a for a in m.a[f"{word}s"] if a in pairs):
+        if places[pairs[a]] != i:
+            yield Fact(f"{word} reordered", STRUCTURE, a, pairs[a], {"from": i, "to": places[pairs[a]]})
 
 
 def _port(word: str, a: str, b: str, ports: list[Mapping[str, Any]], m: Models) -> Iterator[Fact]:

@@ -49,13 +49,24 @@ def headline(found: Difference) -> str:
     """What differs, counted: `2 layers added, 1 attribute changed, 14 tensors moved, most of all ...`."""
     counts = Counter(fact.what for fact in found.facts if fact.category != GRAPH)
     moved = counts.pop("values changed", 0)
+    if alone := sum(_is_lone_activation(fact) for fact in found.facts):
+        counts["layer renamed"] -= alone
+        counts += Counter()  # without those of which none is left
     words = [f"{count(n, what.partition(' ')[0])} {what.partition(' ')[2]}" for what, n in counts.items()]
+    words += [f"{count(alone, 'activation')} written otherwise"] if alone else []
     words += [f"{count(moved, 'tensor')} moved"] if moved else []
-    if moved > 1:
+    if broken := sum(bool(fact.change and fact.change.nonfinite) for fact in found.facts):
+        words.append(f"NaN or infinity appeared in {count(broken, 'tensor')}")
+    elif moved > 1:
         most = max((fact for fact in found.facts if fact.category == VALUES), key=lambda fact: _weight(fact.change))
         relative = cells(most.change)[0] if most.change is not None else "?"
         words[-1] += f", {most.name} most ({relative})"
     return ", ".join(words)
+
+
+def _is_lone_activation(fact: Fact) -> bool:
+    """Whether one side has a layer of its own for what the other side's layer does itself."""
+    return fact.detail.get("how") == "activation" and (fact.a is None or fact.b is None)
 
 
 def equal_text(found: Difference) -> str:
@@ -127,16 +138,19 @@ def _line(fact: Fact) -> Line:
     if thing == "tensor" and sign != "~":
         return Line(sign, name, f"{detail['dtype']} {shape_text(detail['shape'])}")
     if thing == "alias":
-        return Line(sign, name, f"shares {detail['tensor']}")
+        return Line(sign, name, f"{'shares' if sign == '+' else 'no longer shares'} {detail['tensor']}")
     if thing == "attribute":
         where = f"{detail['attribute']}: " + _change(detail, attribute)
         return Line(sign, str(detail.get("layer", name)), where)
     if way == "rewired" and "calls" in detail:
-        return Line(sign, name, f"is called {detail['calls'][1]} times, was {detail['calls'][0]}")
+        old, new = (count(n, "time") for n in detail["calls"])
+        return Line(sign, name, f"is called {new}, was {old}")
     if way == "rewired":
         role = detail.get("argument", "x")
         verb = "is" if thing == "output" else "reads" if role == "x" else f"reads as {role}"
         return Line(sign, name, f"{verb} {_names(detail['to'])}, was {_names(detail['from'])}")
+    if way == "reordered":
+        return Line(sign, name, f"is number {detail['to'] + 1}, was {detail['from'] + 1}")
     if way == "reshaped":
         return Line(sign, name, _change(detail, shape_text))
     moved = ""
@@ -197,7 +211,9 @@ def rows(found: Difference, everything: bool) -> Iterator[Row | int]:
             side, name = (found.b, fact.b) if fact.b is not None else (found.a, fact.a)
             by_layer.setdefault(str(side.manifest["tensors"][name]["layer"] or ""), []).append(fact)
     sums = {group.layer: group.change for group in found.groups if not group.part}
-    order = sorted(by_layer, key=lambda layer: -_weight(sums.get(layer)))
+    # a layer's row is shown above several tensors; one tensor stands for itself, and its layer does not count
+    shown_by = {layer: facts[0].change if len(facts) == 1 else sums.get(layer) for layer, facts in by_layer.items()}
+    order = sorted(by_layer, key=lambda layer: -_weight(shown_by[layer]))
     for layer in order if everything else order[:_MANY]:
         facts = sorted(by_layer[layer], key=lambda fact: -_weight(fact.change))
         if len(facts) > 1 and layer in sums:
@@ -222,7 +238,9 @@ def _parts(found: Difference, layer: str) -> list[Row]:
 
 
 def _weight(change: Change | None) -> float:
-    """What things are sorted by: from nothing comes first, then the largest relative change."""
+    """What things are sorted by: NaN that appeared and what was zero come first, then the largest relative change."""
+    if change is not None and change.nonfinite:
+        return float("inf")
     if change is None or (change.relative is None and not change.from_zero):
         return -1.0
     return float("inf") if change.from_zero else change.relative or 0.0
@@ -251,6 +269,12 @@ def cells(change: Change) -> tuple[str, str, str, str]:
     if change.nonfinite:
         share = f"{share}, {change.nonfinite:,} now NaN or infinite".removeprefix(", ")
     return relative, largest, cosine, share
+
+
+def table_cells(change: Change) -> tuple[str, str, str, str]:
+    """As `cells`, but empty where numbers became NaN and the others did not move: zeros would say all is well."""
+    found = cells(change)
+    return ("", "", "", found[3]) if change.nonfinite and not change.moved else found
 
 
 def origins(found: Difference) -> list[str]:

@@ -131,6 +131,7 @@ def _facts() -> dict[str, tuple[tuple[str, ...], Json]]:
         found[f"{port} renamed"] = ((NAMES,), _object({}))
         found[f"{port} reshaped"] = (_FORM, shapes)
         found[f"{port} retyped"] = ((STRUCTURE,), types)
+        found[f"{port} reordered"] = ((STRUCTURE,), _object({"from": _COUNT, "to": _COUNT}))
     return found
 
 
