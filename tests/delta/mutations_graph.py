@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from mutations import moved, row, values
+from mutations import more_units, moved, row, values
 from parts import Parts
 
 ALIAS = {"tensor": "a.kernel", "layer": "c", "role": "kernel", "axes": "in out", "transposed": False}
@@ -92,3 +92,25 @@ def change_a_dilation(p: Parts) -> None:
 def prune_a_convolution(p: Parts) -> None:
     kernel = p.tensors["conv_a.kernel"]
     kernel[np.abs(kernel) <= np.quantile(np.abs(kernel), 0.3)] = 0
+
+
+@row("stock", *values("dense_2.kernel", "dense_1.bias", "dense_3.kernel"))
+def diverge_among_others(p: Parts) -> None:
+    """What became NaN is said first, however little else moved there."""
+    for name in ("dense_1.bias", "dense_3.kernel"):
+        p.tensors[name] = moved(p.tensors[name], 0.5)
+    p.tensors["dense_2.kernel"][0, 0] = np.nan
+
+
+@row(
+    "stock",
+    ("layer renamed", "dense_2", "hidden"),
+    ("attribute changed", "dense_2", "hidden", "units"),
+    ("tensor reshaped", "dense_2.kernel", "hidden.kernel"),
+    ("tensor reshaped", "dense_2.bias", "hidden.bias"),
+    ("tensor reshaped", "dense_3.kernel", "dense_3.kernel"),
+)
+def more_units_and_another_name(p: Parts) -> None:
+    """Neither bytes, nor shapes, nor names tell: only the place between its neighbours."""
+    more_units(p)
+    p.rename({"dense_2": "hidden"})

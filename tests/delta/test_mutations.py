@@ -25,6 +25,7 @@ from parts import Parts
 import wexport
 from wexport.delta.difference import Difference
 from wexport.delta.models import Fact
+from wexport.delta.outline import verdict as in_words
 from wexport.delta.schema import schema
 from wexport.report_diff import as_json, coloured, markdown, text
 from wexport.verbs.diff import Verdict
@@ -221,6 +222,14 @@ def test_through_onnx(exported: str) -> None:
     assert found.same_weights
     assert {fact.category for fact in found.facts} <= {"names"}
     assert all(pair.how == "name and bytes" for pair in found.tensors)
+
+
+def test_a_convolution_through_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the other format notes otherwise is said in one line, and is no other model."""
+    monkeypatch.chdir(DATA / "onnx/C_identity")
+    found = wexport.diff("conv.keras", "conv.torch_legacy_keepbn.onnx")
+    assert in_words(found.difference) == "same weights, other names"
+    golden("through_onnx.txt", text(found, False, False))
 
 
 def test_markdown(pair: Callable[[str], tuple[str, str]]) -> None:

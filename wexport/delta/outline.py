@@ -97,7 +97,9 @@ def structure(found: Difference, everything: bool) -> list[Line]:
         lines += map(_line, graph)
     elif graph:
         ways = Counter(fact.what.split()[1] for fact in graph)
+        other = len(graph) - ways["added"] - ways["removed"]  # attributes, wiring, shapes
         parts = [f"{n:,} only in {side}" for word, side in (("removed", "A"), ("added", "B")) if (n := ways[word])]
+        parts += [f"{count(other, 'detail')} of notation"] if other else []
         lines.append(
             Line("~", "layers without weights", f"written otherwise by the other framework: {', '.join(parts)}")
         )
