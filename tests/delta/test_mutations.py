@@ -247,3 +247,10 @@ def pair_again(name: str) -> tuple[str, str]:
     parts.write(Path("c"))
     assert base == "stock"
     return "a", "c"
+
+
+def test_a_normalization_that_an_exporter_folded() -> None:
+    model = DATA / "onnx/C_identity"
+    found = wexport.diff(model / "conv.keras", model / "conv.torch_legacy.onnx").difference
+    assert ("values changed", "conv2d_1.kernel", "conv2d_1.kernel") in facts(Verdict(found, (), ()))
+    assert any("batch_normalization_1 may be folded into the other side's conv2d_1" in note for note in found.notes)

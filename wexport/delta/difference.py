@@ -9,7 +9,7 @@ from typing import Any
 
 from wexport.delta.change import Change, estimated, together
 from wexport.delta.facts import alias_facts, layer_facts, port_facts, tensor_facts
-from wexport.delta.graph import graph_of
+from wexport.delta.graph import Graph, graph_of
 from wexport.delta.match import Matching, match_layers, match_names
 from wexport.delta.models import GRAPH, STRUCTURE, VALUES, Fact, Models
 from wexport.delta.side import Progress, Side
@@ -300,4 +300,14 @@ def _notes(a: Side, b: Side, changes: Mapping[Pair, Change], loose: bool, m: Mod
         side = a if not m.a["calls"] else b
         yield f"{side.path}: tells no graph; layers without weights, inputs and wiring are not compared"
     if loose:
+        yield from _folded(a, m.layers.a, m.layers.to_b, {m.a["tensors"][p.a]["layer"] for p in changes if p.a})
+        yield from _folded(b, m.layers.b, m.layers.to_a, {m.b["tensors"][p.b]["layer"] for p in changes if p.b})
         yield "other frameworks: layers that only move data are looked through, their notation is no difference"
+
+
+def _folded(side: Side, graph: Graph, partners: Mapping[str, str], moved: Container[str]) -> Iterator[str]:
+    """Normalizations that the other side lacks, behind a layer that moved: exporters fold them into its weights."""
+    for node in graph.nodes.values():
+        if node.kind == "batch_norm" and node.name not in partners:
+            for layer in dict.fromkeys(o[1] for o in node.operands() if o[0] == "layer" and o[1] in moved):
+                yield f"{side.path}: {node.name} may be folded into the other side's {layer}: its numbers then differ"
