@@ -302,6 +302,10 @@ def _notes(a: Side, b: Side, changes: Mapping[Pair, Change], loose: bool, m: Mod
     if loose:
         yield from _folded(a, m.layers.a, m.layers.to_b, {m.a["tensors"][p.a]["layer"] for p in changes if p.a})
         yield from _folded(b, m.layers.b, m.layers.to_a, {m.b["tensors"][p.b]["layer"] for p in changes if p.b})
+        for one, two in m.layers.to_b.items():
+            kinds = m.layers.a.nodes[one].kind, m.layers.b.nodes[two].kind
+            if "batch_norm" in kinds and kinds[0] != kinds[1]:
+                yield f"{two}: a normalization, and on the other side arithmetic with numbers computed from its weights"
         yield "other frameworks: layers that only move data are looked through, their notation is no difference"
 
 
