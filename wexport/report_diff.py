@@ -10,20 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from wexport.delta.change import change_json
 from wexport.delta.difference import Difference
-from wexport.delta.outline import (
-    Line,
-    Row,
-    equal_text,
-    headline,
-    names,
-    origins,
-    rows,
-    structure,
-    table_cells,
-    top_lines,
-    verdict,
-)
+from wexport.delta.outline import Line, equal_text, headline, names, origins, structure, verdict
 from wexport.delta.side import stated
+from wexport.delta.table import Row, rows, table_cells, top_lines
 from wexport.names import printable
 from wexport.trust import trusting
 

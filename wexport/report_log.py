@@ -11,10 +11,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from wexport.delta.change import change_json
-from wexport.delta.difference import ESTIMATES
-from wexport.delta.outline import cells as words_of
-from wexport.delta.outline import percent
+from wexport.delta.origin import ESTIMATES
 from wexport.delta.series import ABSENT, GONE, MOVED, NEW, RESHAPED, RETYPED, SAME, Cell, Counts, Row
+from wexport.delta.table import cells as words_of
+from wexport.delta.table import percent
 from wexport.names import printable
 from wexport.words import count
 

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wexport.delta.change import Change, estimated, together
+from wexport.delta.change import Change, estimated
 from wexport.delta.facts import alias_facts, layer_facts, port_facts, tensor_facts
-from wexport.delta.graph import Graph, graph_of
+from wexport.delta.graph import graph_of
 from wexport.delta.match import Matching, match_layers, match_names
 from wexport.delta.models import GRAPH, STRUCTURE, VALUES, Fact, Models
+from wexport.delta.origin import notes, provenance
 from wexport.delta.side import Progress, Side
+from wexport.delta.sums import Group, equal_counts, groups_of, same_weights
 from wexport.delta.tensors import Pair, Tensors, anchors, forms, source_of, unique_bytes
 from wexport.delta.wiring import align_calls
-from wexport.sketch import ERROR
 
-ESTIMATES = f"changes are estimated from sketches, with a relative standard error of {ERROR:.0%}"
 _INTEGERS = ("I", "U", "BOOL")
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A layer, a gate (or direction, or head part) of it, or what it reads from one source: how far it moved as one."""
-
-    layer: str
-    part: str
-    change: Change
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +95,14 @@ def difference(
         a,
         b,
         tuple(kept),
-        _provenance(one, two),
+        provenance(one, two),
         tuple(Pair(x, y, layers.how[x]) for x, y in layers.to_b.items()),
         tuple(tensors.pairs),
-        tuple(_groups(models, tensors, changes)),
-        _equal(models, tensors.pairs, kept),
+        tuple(groups_of(models, tensors, changes)),
+        equal_counts(models, tensors.pairs, kept),
         len(facts) - len(kept),
-        _same_weights(tensors.pairs, gone, new, models),
-        tuple(_notes(a, b, changes, loose, models)),
+        same_weights(tensors.pairs, gone, new, models),
+        tuple(notes(a, b, changes, loose, models)),
     )
 
 
@@ -205,113 +195,3 @@ def _expected(m: Models, tensors: Tensors, pair: Pair) -> str | None:
     if source and name.endswith(end) and source in tensors.sources:
         name = name.removesuffix(end) + end.replace(source, tensors.sources[source])
     return name
-
-
-# -- sums --------------------------------------------------------------------------------------------------------------
-
-
-def _groups(m: Models, tensors: Tensors, changes: Mapping[Pair, Change]) -> Iterator[Group]:
-    """Each layer with tensors that moved, its gates and its sources, all their tensors together."""
-    members: dict[tuple[str, str], list[tuple[Pair, Change | None]]] = {}
-    for pair in tensors.pairs:
-        change = changes.get(pair)
-        side, name = (m.b, pair.b) if pair.b is not None else (m.a, pair.a)
-        item = side["tensors"][name]
-        layer = str(item["layer"] or "") if pair.b is not None else m.layers.to_b.get(item["layer"], "")
-        for part in ("", *parts_of(side, item)) if layer else ():
-            members.setdefault((layer, part), []).append((pair, change))
-    moving = {layer for (layer, _), pairs in members.items() if any(change is not None for _, change in pairs)}
-    for (layer, part), pairs in members.items():
-        if layer in moving:
-            moved = [change for _, change in pairs if change is not None]
-            still = (m.a["stats"].get(pair.a, {}).get("l2") for pair, change in pairs if change is None)
-            yield Group(layer, part, together(moved, still))
-
-
-def parts_of(manifest: Mapping[str, Any], item: Mapping[str, Any]) -> Iterator[str]:
-    """The labels of a tensor, together, and its source."""
-    labels = [label for label in item["at"].values() if isinstance(label, str) and label not in ("", item["role"])]
-    if labels:
-        yield ".".join(labels)
-    source, _ = source_of(manifest, item)
-    if source:
-        yield f"from.{source}"
-
-
-def _equal(m: Models, pairs: Sequence[Pair], facts: Sequence[Fact]) -> dict[str, int]:
-    """How many layers and tensors nothing is said of, and the parameters of these."""
-    touched_tensors = {fact.b for fact in facts if fact.what.startswith(("tensor", "values"))}
-    equal = [pair.b for pair in pairs if pair.a == pair.b and pair.a is not None and pair.b not in touched_tensors]
-    touched = {fact.b for fact in facts if fact.what.startswith(("layer", "attribute"))}
-    touched |= {m.b["tensors"][name]["layer"] for name in touched_tensors if name in m.b["tensors"]}
-    touched |= {m.layers.to_b.get(m.a["tensors"][fact.a]["layer"]) for fact in facts if fact.a in m.a["tensors"]}
-    layers = sum(1 for a, b in m.layers.to_b.items() if a == b and b not in touched)
-    size = sum(math.prod(m.b["tensors"][name]["shape"]) for name in equal)
-    return {"layers": layers, "of_layers": len(m.layers.b.nodes), "tensors": len(equal), "parameters": size}
-
-
-def _same_weights(pairs: Sequence[Pair], gone: Sequence[str], new: Sequence[str], m: Models) -> bool:
-    """Whether every weight of each side has a partner with the same bytes; constants are none."""
-    left = [m.a["tensors"][name]["layer"] for name in gone] + [m.b["tensors"][name]["layer"] for name in new]
-    return not any(left) and all(
-        pair.a is not None
-        and pair.b is not None
-        and m.a["tensors"][pair.a]["sha256"] == m.b["tensors"][pair.b]["sha256"]
-        for pair in pairs
-    )
-
-
-# -- where they come from ----------------------------------------------------------------------------------------------
-
-
-def _provenance(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What differs of the files that the models come from; never alone a difference."""
-    a, b = _origin(one), _origin(two)
-    return {key: (a[key], b[key]) for key in a if a[key] != b[key]}
-
-
-def _origin(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    about = manifest["model"]
-    classes: dict[str, dict[str, None]] = {}
-    for layer in manifest["layers"].values():
-        classes.setdefault(layer["kind"], {})[str(layer.get("class"))] = None
-    return {
-        "framework": about.get("framework"),
-        "version": about.get("framework_version"),
-        "file": about.get("source", {}).get("file"),
-        "format": about.get("source", {}).get("format"),
-        "model": about.get("name"),
-        "classes": {kind: sorted(words) for kind, words in sorted(classes.items())},
-        "left out": len(manifest["left_out"]),
-    }
-
-
-def _notes(a: Side, b: Side, changes: Mapping[Pair, Change], loose: bool, m: Models) -> Iterator[str]:
-    """What could not be compared, and why."""
-    yield from a.warnings
-    yield from b.warnings
-    bare = [side for side in (a, b) if not side.has_data]
-    if changes and bare:
-        where = " and ".join(str(side.path) for side in bare)
-        yield f"{where}: no data at hand: {ESTIMATES}; max |change|, share and top are unavailable"
-    if missing := sum(change.moved is None for change in changes.values()):
-        yield f"no sketch of {missing:,} changed tensors: how far they moved is unavailable; compare the bundles"
-    if m.bare:
-        side = a if not m.a["calls"] else b
-        yield f"{side.path}: tells no graph; layers without weights, inputs and wiring are not compared"
-    if loose:
-        yield from _folded(a, m.layers.a, m.layers.to_b, {m.a["tensors"][p.a]["layer"] for p in changes if p.a})
-        yield from _folded(b, m.layers.b, m.layers.to_a, {m.b["tensors"][p.b]["layer"] for p in changes if p.b})
-        for one, two in m.layers.to_b.items():
-            kinds = m.layers.a.nodes[one].kind, m.layers.b.nodes[two].kind
-            if "batch_norm" in kinds and kinds[0] != kinds[1]:
-                yield f"{two}: a normalization, and on the other side arithmetic with numbers computed from its weights"
-        yield "other frameworks: layers that only move data are looked through, their notation is no difference"
-
-
-def _folded(side: Side, graph: Graph, partners: Mapping[str, str], moved: Container[str]) -> Iterator[str]:
-    """Normalizations that the other side lacks, behind a layer that moved: exporters fold them into its weights."""
-    for node in graph.nodes.values():
-        if node.kind == "batch_norm" and node.name not in partners:
-            for layer in dict.fromkeys(o[1] for o in node.operands() if o[0] == "layer" and o[1] in moved):
-                yield f"{side.path}: {node.name} may be folded into the other side's {layer}: its numbers then differ"

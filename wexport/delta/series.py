@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wexport.delta.change import Change
-from wexport.delta.difference import Difference, comparable, parts_of
+from wexport.delta.difference import Difference, comparable
 from wexport.delta.models import GRAPH, VALUES
+from wexport.delta.sums import parts_of
 
 MOVED, SAME, RESHAPED, RETYPED, NEW, GONE, ABSENT = "moved", "same", "reshaped", "retyped", "new", "gone", "absent"
 Parts = dict[str, None]  # of a layer; the empty one is all of it
