@@ -252,3 +252,10 @@ def test_bad_options(options: list[str], places: Path, capsys: pytest.CaptureFix
 def test_a_bad_gate_is_refused_before_anything_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diff", "nowhere", "nothing", "--fail-on", "relative>lots"]) == 2
     assert "'relative>lots': is no gate; expected structure, graph, names, values, or one of" in capsys.readouterr().err
+
+
+def test_nothing_is_near_to_nan(ask: Ask) -> None:
+    """A tensor whose finite elements did not move is far from what it was, all the same."""
+    assert ask("faulty", "--fail-on", "relative>1000") == 1
+    assert ask("faulty", "--fail-on", "max_abs>1000") == 1
+    assert ask("few", "--fail-on", "relative>1000") == 0

@@ -93,6 +93,8 @@ def _is_blurred(change: Change, measure: str, sign: str, limit: float) -> bool:
 def _value(change: Change, measure: str) -> float | None:
     if measure == "relative" and change.from_zero:
         return float("inf")
+    if measure in ("relative", "max_abs") and change.nonfinite:
+        return float("inf")  # no distance from a number to none is small
     if measure == "cosine" and change.cosine is None and (change.from_zero or change.size_b == 0):
         return 0.0
     found: Any = getattr(change, measure)
