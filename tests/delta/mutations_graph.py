@@ -114,3 +114,13 @@ def more_units_and_another_name(p: Parts) -> None:
     """Neither bytes, nor shapes, nor names tell: only the place between its neighbours."""
     more_units(p)
     p.rename({"dense_2": "hidden"})
+
+
+@row("deep", ("layer added", None, "inner", ("a",), ("sum",)), ("layer added", None, "sum", ("a", "inner"), ("b",)))
+def insert_a_residual_block(p: Parts) -> None:
+    """Who reads the block reads, through it, only what it read before."""
+    p.insert_dense("inner", "a", moved(p.tensors["a.kernel"], 2), np.zeros(8, "f4"))
+    out = {"value": "sum", "role": "y", "shape": [None, 8], "dtype": "float32"}
+    p.manifest["layers"]["sum"] = {"kind": "add", "class": "Add", "broadcast": "keras"}
+    p.manifest["calls"].insert(2, {"layer": "sum", "args": {"x": ["a", "inner"]}, "out": [out]})
+    p.call("b")["args"]["x"] = "sum"

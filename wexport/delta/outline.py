@@ -159,7 +159,10 @@ def _change(detail: Mapping[str, Any], words: Any) -> str:
 def _placed(detail: Mapping[str, Any], sign: str) -> str:
     was = "was " if sign == "-" else ""
     after, before = _names(detail["after"]), _names(detail["before"])
-    where = f", {was}between {after} and {before}" if after and before else f", {was}after {after}" if after else ""
+    where = f", {was}after {after}" if after else ""
+    if after and before:
+        one = len(detail["after"]) == len(detail["before"]) == 1
+        where = f", {was}between {after} and {before}" if one else f"{where}; before {before}"
     tensors = f", {count(detail['tensors'], 'tensor')}" if detail["tensors"] else ""
     return f"{detail['kind']}{where}{tensors}"
 

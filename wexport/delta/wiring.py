@@ -9,8 +9,6 @@ from wexport.delta.graph import Arguments, Graph, Node, Operand
 from wexport.delta.match import is_value
 from wexport.delta.models import GRAPH, STRUCTURE, Fact, Models
 
-_MOST_STEPS = 10_000  # a graph has no loops, but a file may claim one
-
 
 def wiring_facts(m: Models, a: Node, b: Node) -> Iterator[Fact]:
     """Where a layer reads other values; not where it merely reads through a layer that came in between, or went."""
@@ -71,19 +69,22 @@ def _is_sure(m: Models, operand: Operand | None) -> bool:
 
 
 def _through(graph: Graph, operands: list[Operand], partners: Mapping[str, str]) -> list[Operand]:
-    """What is read, as if the layers without a partner passed on what they read."""
-    found: list[Operand] = []
-    waiting = list(reversed(operands))
-    for _ in range(_MOST_STEPS):
-        if not waiting:
-            break
+    """What is read, as if the layers without a partner passed on what they read, each value once."""
+    return [source for operand in operands for source in _sources(graph, operand, partners)]
+
+
+def _sources(graph: Graph, operand: Operand, partners: Mapping[str, str]) -> list[Operand]:
+    found: dict[Operand, None] = {}
+    waiting = [operand]
+    while waiting:
         operand = waiting.pop()
-        if operand[0] != "layer" or operand[1] in partners:
-            found.append(operand)
+        if operand in found:
             continue
-        call = graph.nodes[operand[1]].calls[operand[2]]
-        waiting += reversed([o for given in call.values() for o in given if is_value(o)])
-    return found
+        found[operand] = None
+        if operand[0] == "layer" and operand[1] not in partners:
+            call = graph.nodes[operand[1]].calls[operand[2]]
+            waiting += reversed([o for given in call.values() for o in given if is_value(o)])
+    return [o for o in found if o[0] != "layer" or o[1] in partners]
 
 
 def align_calls(m: Models) -> None:
