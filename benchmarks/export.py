@@ -52,7 +52,7 @@ def main() -> None:
         times = interleaved(commands, args.rounds, env, clean)
         print(table(times))
         floor = times[_COPY] + times[_PYTHON]
-        print(ratio("wexport / (cp + python)", times[_EXPORT].ratio(floor), "at most 4"))
+        print(ratio("wexport / (cp + python)", times[_EXPORT].ratio(floor), "at most 6"))
         print(f"\n{memory(export, env, 150)}\n")
         clean()
         if args.peer:
@@ -81,7 +81,7 @@ def _against_keras(
     print(found.stdout.strip().splitlines()[-1])
     times = interleaved(commands, rounds, env, clean)
     print(table(times))
-    print(ratio("keras / wexport", times[_KERAS].ratio(times[_EXPORT]), "at least 20"))
+    print(ratio("keras / wexport", times[_KERAS].ratio(times[_EXPORT]), "at least 10"))
 
 
 def memory(command: Command, env: Mapping[str, str], limit: int) -> str:

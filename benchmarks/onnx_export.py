@@ -50,7 +50,7 @@ def main() -> None:
             export: Command = [*WEXPORT, str(model), str(out)]
             times = interleaved({"cp": ["cp", str(data), str(copy)], "wexport": export}, args.rounds, env, clean)
             print(table(times))
-            print(ratio("wexport / cp", times["wexport"].ratio(times["cp"]), "said" if transposed else "at most 4"))
+            print(ratio("wexport / cp", times["wexport"].ratio(times["cp"]), "said" if transposed else "at most 6"))
             print(memory(export, env, 200 if external else 200 + data.stat().st_size // 10**6))
             clean()
             for file in {model, data}:
