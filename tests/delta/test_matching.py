@@ -66,7 +66,7 @@ def test_a_block_inserted_into_equal_blocks(tmp_path: Path) -> None:
 
 
 def test_positions_decide_where_all_names_changed(tmp_path: Path) -> None:
-    """A model built twice in one session: every layer counts on."""
+    """A model built twice in one program: every layer counts on."""
     chain = [("d1", ["x"]), ("d2", ["d1"]), ("d3", ["d2"])]
     later = [("d3", ["x"]), ("d4", ["d3"]), ("d5", ["d4"])]
     found = compared(net(chain, 1), net(later, 2), tmp_path)
