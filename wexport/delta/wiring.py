@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from wexport.delta.attributes import alike
 from wexport.delta.graph import Arguments, Graph, Node, Operand
 from wexport.delta.match import is_value
 from wexport.delta.models import GRAPH, STRUCTURE, Fact, Models
+
+Operands = tuple[Operand | None, ...]
 
 
 def wiring_facts(m: Models, a: Node, b: Node) -> Iterator[Fact]:
@@ -48,10 +50,10 @@ def reads_alike(m: Models, old: list[Operand], new: list[Operand]) -> str | None
         return None
     one = [m.layers.image(o) for o in _through(m.layers.a, old, m.layers.to_b)]
     two: list[Operand | None] = list(_through(m.layers.b, new, m.layers.to_a))
-    if not m.loose:
-        return None if one == two else STRUCTURE
-    if dict.fromkeys(map(_plain, one)) == dict.fromkeys(map(_plain, two)):
+    if _known_as(m, one) == _known_as(m, two):
         return None
+    if not m.loose:
+        return STRUCTURE
     return STRUCTURE if all(_is_sure(m, o) for o in new) and all(_is_sure(m, m.layers.image(o)) for o in old) else GRAPH
 
 
@@ -83,7 +85,7 @@ def _sources(graph: Graph, operand: Operand, partners: Mapping[str, str]) -> lis
         found[operand] = None
         if operand[0] == "layer" and operand[1] not in partners:
             call = graph.nodes[operand[1]].calls[operand[2]]
-            waiting += reversed([o for given in call.values() for o in given if is_value(o)])
+            waiting += reversed(_values(call))
     return [o for o in found if o[0] != "layer" or o[1] in partners]
 
 
@@ -94,20 +96,30 @@ def align_calls(m: Models) -> None:
         calls = m.layers.b.nodes[other].calls if other is not None else []
         if len(node.calls) < 2 or len(node.calls) != len(calls):
             continue
-        free = list(range(len(calls)))
+        free = dict.fromkeys(range(len(calls)))
+        places: dict[Operands, dict[int, None]] = {}
+        for j, call in enumerate(calls):
+            places.setdefault(_known_as(m, _through(m.layers.b, _values(call), m.layers.to_a)), {})[j] = None
         for i, call in enumerate(node.calls):
-            old = [o for given in call.values() for o in given if is_value(o)]
-            fits = (j for j in (i, *free) if j in free and _reads(m, old, calls[j]))
-            if (j := next(fits, None)) is not None:
-                free.remove(j)
+            old = [m.layers.image(o) for o in _through(m.layers.a, _values(call), m.layers.to_b)]
+            fits = places.get(_known_as(m, old), {})
+            j = i if i in fits else next(iter(fits), -1)
+            if j >= 0:
+                del fits[j], free[j]
                 m.layers.calls[name, i] = j
         for i in range(len(node.calls)):
             if (name, i) not in m.layers.calls:
-                m.layers.calls[name, i] = free.pop(0)
+                m.layers.calls[name, i] = next(iter(free))
+                del free[m.layers.calls[name, i]]
 
 
-def _reads(m: Models, old: list[Operand], call: Arguments) -> bool:
-    return reads_alike(m, old, [o for given in call.values() for o in given if is_value(o)]) is None
+def _values(call: Arguments) -> list[Operand]:
+    return [o for given in call.values() for o in given if is_value(o)]
+
+
+def _known_as(m: Models, operands: Sequence[Operand | None]) -> Operands:
+    """What is read, as it is compared."""
+    return tuple(dict.fromkeys(map(_plain, operands))) if m.loose else tuple(operands)
 
 
 def called(graph: Graph, operand: Operand) -> str:
