@@ -193,10 +193,16 @@ NAME = "bidirectional_1.forward.forget.recurrent_bias"
 
 @row("onnx", ("values changed", None, NAME))
 def a_bias_that_was_said_to_be_zero(p: Parts) -> None:
-    """One side says `zero`, the other stores it: that is no tensor added."""
+    """One side says `zero`, the other stores it: no tensor is added, and the gates that are zero still did not move."""
     del p.layer("bidirectional_1")["zero"]
-    p.add(NAME, np.full(7, 0.25, "f4"), "unit", "bidirectional_1", "recurrent_bias")
-    p.manifest["tensors"][NAME]["at"] = {"direction": "forward", "gate": "forget"}
+    weight = p.manifest["tensors"][NAME.replace("recurrent_bias", "bias")]["weight"]
+    for direction in ("forward", "backward"):
+        for gate in GATES:
+            name = f"bidirectional_1.{direction}.{gate}.recurrent_bias"
+            p.tensors[name] = np.full(7, 0.25 * (name == NAME), "f4")
+            at = {"direction": direction, "bias": "recurrent_bias", "gate": gate}
+            entry = {"dtype": "F32", "shape": [7], "axes": "unit", "layer": "bidirectional_1"}
+            p.manifest["tensors"][name] = {**entry, "role": "recurrent_bias", "weight": weight, "at": at}
 
 
 # -- nothing -----------------------------------------------------------------------------------------------------------
