@@ -126,7 +126,7 @@ def _table(rows: Sequence[Row], steps: int, columns: Sequence[int | None], plain
 def _cell(cell: Cell, plain: bool) -> str:
     if cell.change is None:
         return {SAME: "-" if plain else "·", ABSENT: ""}.get(cell.state, cell.state)
-    return words_of(cell.change)[0] + ("!" if cell.change.nonfinite else "")
+    return words_of(cell.change)[0] + ("!" if cell.change.jumps else "")
 
 
 def _bars(rows: Sequence[Row]) -> Callable[[Row], str]:
@@ -208,8 +208,8 @@ def _notes(found: Log, rows: Sequence[Row], plain: bool) -> Iterator[str]:
         yield f"~ where there are no data: {ESTIMATES}"
     if any(change.relative is None and not change.from_zero for change in changes):
         yield "? is unavailable: without the data, a sketch and statistics of both sides are needed"
-    if any(change.nonfinite for change in changes):
-        yield "! NaN or infinite numbers appeared; how far the others moved"
+    if any(change.jumps for change in changes):
+        yield "! NaN or infinite numbers came or went; how far the others moved"
     warnings = [warning for side in found.checkpoints for warning in side.warnings]
     notes: dict[str, list[int]] = {}
     for i, step in enumerate(found.steps):

@@ -360,7 +360,7 @@ def test_numbers_that_became_nan_are_marked(model: Model, tmp_path: Path) -> Non
     assert states(found, "dense_2") == ["moved", "same"]
     text = report_log.text(found, False, False)
     assert "dense_2    0 %!  ·    0 %!" in text
-    assert "! NaN or infinite numbers appeared" in text
+    assert "! NaN or infinite numbers came or went" in text
 
 
 # -- trouble -----------------------------------------------------------------------------------------------------------

@@ -19,9 +19,10 @@ class Change:
     """How far a tensor moved; lengths are Euclidean, over the elements that are finite on both sides.
 
     `moved`, `size_a` and `size_b` are the lengths of the difference and of both sides, None where they are not known;
-    `share` is the part of the elements that differ, `nonfinite` how many became NaN or infinite; `rounded` says, of
-    another type, that one side is the other, rounded. `error` is the relative standard error of an estimated `moved`,
-    and `floor` the length below which an estimate cannot tell a change from the rounding of the sketches.
+    `share` is the part of the elements that differ, `nonfinite` how many became NaN or infinite, `jumps` how many
+    changed to, from or between these; `rounded` says, of another type, that one side is the other, rounded. `error` is
+    the relative standard error of an estimated `moved`, and `floor` the length below which an estimate cannot tell a
+    change from the rounding of the sketches.
     """
 
     moved: float | None
@@ -31,6 +32,7 @@ class Change:
     cosine: float | None = None
     share: float | None = None
     nonfinite: int | None = None
+    jumps: int = 0
     rounded: bool | None = None
     top: Mapping[str, Top] = field(default_factory=dict)
     error: float | None = None
@@ -74,8 +76,10 @@ def estimated(a: Manifest, b: Manifest, one: str | None, two: str | None) -> Cha
     old_stats = zeros if one is None else a["stats"].get(one, {})
     new_stats = zeros if two is None else b["stats"].get(two, {})
     sizes = old_stats.get("l2"), new_stats.get("l2")
-    bad = old_stats.get("nonfinite"), new_stats.get("nonfinite")
-    nonfinite = bad[1] if None not in bad and 0 in bad else None
+    before, now = old_stats.get("nonfinite"), new_stats.get("nonfinite")
+    nonfinite, jumps = None, 0
+    if before is not None and now is not None:
+        nonfinite, jumps = (now if 0 in (before, now) else None), abs(now - before)  # at least so many jumped
     if 0.0 in sizes and None not in sizes:
         stats = (old_stats, new_stats)
         ends = [abs(x) for found in stats for x in (found.get("min"), found.get("max")) if x is not None]
@@ -85,18 +89,19 @@ def estimated(a: Manifest, b: Manifest, one: str | None, two: str | None) -> Cha
             sizes[1],
             max_abs=max(ends, default=0.0),
             nonfinite=nonfinite,
+            jumps=jumps,
             error=0.0,
         )
     texts = [side["sketches"].get(name, {}).get(METHOD) for side, name in ((a, one), (b, two))]
     if None in texts:
-        return Change(None, sizes[0], sizes[1], nonfinite=nonfinite)
+        return Change(None, sizes[0], sizes[1], nonfinite=nonfinite, jumps=jumps)
     old, new = decode(texts[0]), decode(texts[1])
     moved, cosine = math.dist(old, new), None
     if sizes[0] and sizes[1]:
         cosine = (sizes[0] ** 2 + sizes[1] ** 2 - moved**2) / 2 / (sizes[0] * sizes[1])
         cosine = max(-1.0, min(1.0, cosine))
     floor = FLOOR * max(math.hypot(*old), math.hypot(*new))
-    return Change(moved, sizes[0], sizes[1], cosine=cosine, nonfinite=nonfinite, error=ERROR, floor=floor)
+    return Change(moved, sizes[0], sizes[1], cosine=cosine, nonfinite=nonfinite, jumps=jumps, error=ERROR, floor=floor)
 
 
 def together(changes: Iterable[Change], still: Iterable[float | None]) -> Change:
@@ -120,6 +125,7 @@ def together(changes: Iterable[Change], still: Iterable[float | None]) -> Change
         _length([*(change.size_b for change in found), *rest]),
         max_abs=None if None in largest else max((x for x in largest if x is not None), default=0.0),
         nonfinite=None if any(c.nonfinite is None for c in found) else sum(c.nonfinite or 0 for c in found),
+        jumps=sum(c.jumps for c in found),
         error=error,
         floor=math.hypot(*(change.floor for change in found)),
     )
@@ -147,6 +153,7 @@ def change_json(change: Change) -> dict[str, Any]:
         "cosine": _finite(change.cosine),
         "share": _finite(change.share),
         "nonfinite": change.nonfinite,
+        "jumps": change.jumps,
     }
     if change.rounded is not None:
         found["rounded"] = change.rounded

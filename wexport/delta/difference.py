@@ -176,11 +176,11 @@ def comparable(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> bool
 
 
 def _within(fact: Fact, tolerance: float) -> bool:
-    """Whether a tensor moved by no more than the tolerance, for certain, and nothing in it became NaN or infinite."""
+    """Whether a tensor moved by no more than the tolerance, for certain, and no number became, or was, none."""
     if tolerance <= 0 or fact.category != VALUES or fact.change is None:
         return False
     most = fact.change.at_most
-    return most is not None and most <= tolerance and fact.change.nonfinite == 0
+    return most is not None and most <= tolerance and fact.change.nonfinite == 0 and not fact.change.jumps
 
 
 def _expected(m: Models, tensors: Tensors, pair: Pair) -> str | None:

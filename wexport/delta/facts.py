@@ -175,7 +175,7 @@ def tensor_facts(m: Models, pair: Pair, change: Change | None, expected: str | N
     """What changed from one tensor to its partner; `expected` is its name if nothing but its layer was renamed."""
     a, b = m.a["tensors"].get(pair.a), m.b["tensors"].get(pair.b)
     if a is None or b is None:
-        if change is not None and change.moved == 0 and not change.nonfinite:
+        if change is not None and change.moved == 0 and not change.jumps:
             return  # zeros on both sides, stored on one
         yield Fact("values changed", VALUES, pair.a, pair.b, {"zero": "a" if a is None else "b"}, change)
         return

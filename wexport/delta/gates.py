@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import re
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from wexport.errors import UsageError
 
 _CATEGORIES = ("structure", "graph", "names", "values")
 MEASURES = ("relative", "max_abs", "cosine", "share", "nonfinite")
+_BARE = " from manifests alone; compare the bundles or models"
 _SIGNS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 _RULE = re.compile(r"\s*(\w+)\s*(>=|<=|>|<)\s*(\S+)\s*")
 
@@ -73,10 +73,9 @@ def _trips(found: Difference, gate: str) -> Iterator[Tripped]:
         seen.add(fact.name)
         value = _value(fact.change, measure)
         if value is None or _is_blurred(fact.change, measure, sign, limit):
-            text = "cannot be told from manifests alone; compare the bundles or models"
-            raise UsageError(f"--fail-on {gate!r}: {measure} of {fact.name!r} {text}")
-        if math.isnan(value):
-            text = "cannot be told: its numbers are too large"
+            measured = fact.change.share is not None
+            why = ": its numbers are too large or too small" if measured else _BARE
+            text = f"cannot be told{why}"
             raise UsageError(f"--fail-on {gate!r}: {measure} of {fact.name!r} {text}")
         if _SIGNS[sign](value, limit):
             yield Tripped(gate, fact.name, value)
@@ -93,8 +92,8 @@ def _is_blurred(change: Change, measure: str, sign: str, limit: float) -> bool:
 def _value(change: Change, measure: str) -> float | None:
     if measure == "relative" and change.from_zero:
         return float("inf")
-    if measure in ("relative", "max_abs") and change.nonfinite:
-        return float("inf")  # no distance from a number to none is small
+    if measure in ("relative", "max_abs") and change.jumps:
+        return float("inf")  # no distance from a number to none, or back, is small
     if measure == "cosine" and change.cosine is None and (change.from_zero or change.size_b == 0):
         return 0.0
     found: Any = getattr(change, measure)

@@ -77,6 +77,7 @@ class _Sums:
     count: int = 0
     differing: int = 0
     appeared: int = 0
+    jumps: int = 0
     unlike_cast: list[int] = field(default_factory=lambda: [0, 0])  # in B of A's rounding, in A of B's
     largest: float = 0.0
     squares: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # of a, of b, of the difference
@@ -86,22 +87,24 @@ class _Sums:
     def add(self, raw_a: NDArray[Any], raw_b: NDArray[Any]) -> None:
         """Take the next elements, as unsigned integers."""
         a, b = _numbers(raw_a, self.type_a), _numbers(raw_b, self.type_b)
+        other = (a != b) & ~((a != a) & (b != b))
         if self.type_a == self.type_b:
             self.differing += int(np.count_nonzero(raw_a != raw_b.view(raw_a.dtype)))
         else:
-            self.differing += int(np.count_nonzero((a != b) & ~((a != a) & (b != b))))
+            self.differing += int(np.count_nonzero(other))
             self._compare_cast(a, b)
         bad_a, bad_b = ~np.isfinite(a), ~np.isfinite(b)
         if bad_a.any() or bad_b.any():
             self.appeared += int(np.count_nonzero(bad_b & ~bad_a))
             bad = bad_a | bad_b
+            self.jumps += int(np.count_nonzero(bad & other))
             a, b = np.where(bad, 0.0, a), np.where(bad, 0.0, b)
-        d = b - a
-        if d.size:
-            self.largest = max(self.largest, float(np.abs(d).max()))
-        if self.shape and a.size == raw_a.size:  # a complex number counts as two: no places are named for it
-            self._place(d, a)
         with np.errstate(all="ignore"):
+            d = b - a
+            if d.size:
+                self.largest = max(self.largest, float(np.abs(d).max()))
+            if self.shape and a.size == raw_a.size:  # a complex number counts as two: no places are named for it
+                self._place(d, a)
             for i, x in enumerate((a, b, d)):
                 self.squares[i] += float(np.add.reduce(np.square(x)))
             self.product += float(np.add.reduce(a * b))
@@ -127,16 +130,19 @@ class _Sums:
 
     def result(self, axes: Sequence[str], top: int) -> Change:
         """The change, once all elements were taken."""
-        size_a, size_b, moved = (math.sqrt(x) for x in self.squares)
+        size_a, size_b, moved = (_length(x) for x in self.squares)
+        if self.largest and not moved:
+            moved = None  # the squares are too small for float64
         floats = dtypes.is_float(self.type_a) and dtypes.is_float(self.type_b)
         return Change(
             moved=moved,
             size_a=size_a,
             size_b=size_b,
-            max_abs=self.largest,
+            max_abs=self.largest if math.isfinite(self.largest) else None,
             cosine=max(-1.0, min(1.0, self.product / (size_a * size_b))) if size_a and size_b else None,
             share=self.differing / self.count if self.count else 0.0,
             nonfinite=self.appeared,
+            jumps=self.jumps,
             rounded=0 in self.unlike_cast if floats and self.type_a != self.type_b else None,
             top={
                 axis: _largest(sums, top) for axis, sums in zip(axes, self.by_axis, strict=False) if sums.shape[1] > 1
@@ -144,11 +150,16 @@ class _Sums:
         )
 
 
+def _length(squares: float) -> float | None:
+    """A length from its square; None where float64 cannot hold that."""
+    return math.sqrt(squares) if math.isfinite(squares) else None
+
+
 def _largest(sums: NDArray[Any], top: int) -> tuple[tuple[int, float, float | None], ...]:
     """The places of an axis that moved most: index, length of the change, and that relative to what was there."""
     order = np.argsort(-sums[0], kind="stable")[:top].tolist()
-    moved, size = np.sqrt(sums)
-    return tuple((i, float(moved[i]), float(moved[i] / size[i]) if size[i] else None) for i in order if moved[i])
+    moved, size = np.sqrt(sums).tolist()
+    return tuple((i, moved[i], moved[i] / size[i] if size[i] else None) for i in order if moved[i])
 
 
 def _numbers(raw: NDArray[Any], dtype: str) -> NDArray[Any]:

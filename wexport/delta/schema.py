@@ -91,6 +91,7 @@ def _change() -> Json:
         "cosine": {"type": ["number", "null"], "minimum": -1, "maximum": 1},
         "share": {**_LENGTH, "maximum": 1},
         "nonfinite": {"type": ["integer", "null"], "minimum": 0},
+        "jumps": _COUNT,
         "unavailable": {"type": "array", "items": {"enum": [*MEASURES, "top"]}, "uniqueItems": True},
     }
     top = {"type": "object", "additionalProperties": _list(place)}

@@ -124,7 +124,7 @@ def _layers(manifest: Mapping[str, Any]) -> dict[str, Parts]:
 
 
 def _cell(change: Change) -> Cell:
-    still = change.moved == 0 and not change.estimated and not change.nonfinite
+    still = change.moved == 0 and not change.estimated and not change.jumps
     return _SAME if still else Cell(MOVED, change)
 
 

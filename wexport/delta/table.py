@@ -61,7 +61,7 @@ def _parts(found: Difference, layer: str) -> list[Row]:
 
 def weight(change: Change | None) -> float:
     """What things are sorted by: NaN that appeared and what was zero come first, then the largest relative change."""
-    if change is not None and change.nonfinite:
+    if change is not None and change.jumps:
         return float("inf")
     if change is None or (change.relative is None and not change.from_zero):
         return -1.0
@@ -90,13 +90,15 @@ def cells(change: Change) -> tuple[str, str, str, str]:
     share = "" if change.share is None else percent(change.share)
     if change.nonfinite:
         share = f"{share}, {change.nonfinite:,} now NaN or infinite".removeprefix(", ")
+    elif change.jumps:
+        share = f"{share}, {change.jumps:,} were NaN or infinite".removeprefix(", ")
     return relative, largest, cosine, share
 
 
 def table_cells(change: Change) -> tuple[str, str, str, str]:
     """As `cells`, but empty where numbers became NaN and the others did not move: zeros would say all is well."""
     found = cells(change)
-    return ("", "", "", found[3]) if change.nonfinite and not change.moved else found
+    return ("", "", "", found[3]) if change.jumps and not change.moved else found
 
 
 def top_lines(found: Difference) -> list[str]:
