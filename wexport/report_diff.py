@@ -15,12 +15,13 @@ from wexport.delta.side import stated
 from wexport.delta.table import Row, rows, table_cells, top_lines
 from wexport.names import printable
 from wexport.trust import trusting
+from wexport.words import count
 
 if TYPE_CHECKING:
     from wexport.verbs.diff import Verdict
 
 _HEADS = ("relative", "max |change|", "cosine", "changed")
-_BROKEN = 2  # levels of mappings whose entries have lines of their own
+_DEEPEST = 2  # levels of mappings whose entries have lines of their own
 _MOST = 40  # lines of a section
 _COLOURS = {"+": "32", "-": "31", "~": "33", ">": "36", "": "1"}
 _SHORT = 64  # a longer name does not widen its column
@@ -79,9 +80,8 @@ def _values(d: Difference, everything: bool, paint: Callable[[str, str], str]) -
         if isinstance(row, Row):
             table.append((f"  {'  ' * row.depth}{printable(row.name)}", table_cells(row.change)))
         else:
-            more = f"  {row:,} of its tensors" if row > 0 else f"... {-row:,} more layers"
-            rest = f"  {more}; --all shows them"
-            table.append((rest, ("", "", "", "")))
+            more = f"  ... {count(row, 'tensor')}" if row > 0 else f"... {count(-row, 'layer')}"
+            table.append((f"  {more}: see --all", ("", "", "", "")))
     if not table:
         return []
     body = [("values", _HEADS), *table]
@@ -169,16 +169,16 @@ def _side(side: Any) -> Mapping[str, Any]:
 def json_text(found: Verdict) -> str:
     """The difference as JSON."""
     with trusting(*stated(found.difference.a, found.difference.b)):
-        return _broken(as_json(found), 0)
+        return _lined(as_json(found), 0)
 
 
-def _broken(value: Any, depth: int) -> str:
+def _lined(value: Any, depth: int) -> str:
     """JSON with an entry a line, no deeper than people read it; indented throughout, it takes ten times as long."""
     inner, outer = "  " * (depth + 1), "  " * depth
-    if isinstance(value, Mapping) and value and depth < _BROKEN:
-        lines = (f"{inner}{_compact(key)}: {_broken(item, depth + 1)}" for key, item in value.items())
+    if isinstance(value, Mapping) and value and depth < _DEEPEST:
+        lines = (f"{inner}{_compact(key)}: {_lined(item, depth + 1)}" for key, item in value.items())
         return "{\n" + ",\n".join(lines) + f"\n{outer}}}"
-    if isinstance(value, list) and value and depth <= _BROKEN:
+    if isinstance(value, list) and value and depth <= _DEEPEST:
         return "[\n" + ",\n".join(inner + _compact(item) for item in value) + f"\n{outer}]"
     return _compact(value)
 
@@ -212,7 +212,7 @@ def _markdown(found: Verdict, everything: bool) -> str:
                 name = _code(row.name) if row.depth else f"**{_code(row.name)}**"
                 lines.append(f"| {name} | {' | '.join(table_cells(row.change))} |")
             else:
-                lines.append(f"| … {abs(row):,} more {'tensors' if row > 0 else 'layers'} | | | | |")
+                lines.append(f"| … {count(abs(row), 'tensor' if row > 0 else 'layer')} not shown | | | | |")
     if places := origins(d):
         lines += ["", f"Provenance: {'; '.join(map(_escaped, places))}"]
     lines += ["", equal_text(d), *(f"\n_{_escaped(note)}_" for note in d.notes)]

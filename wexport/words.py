@@ -13,7 +13,8 @@ LONGEST = 200  # characters of an attribute; more is cut
 
 def count(n: int, word: str) -> str:
     """So many things."""
-    return f"{n:,} {word}{'' if n == 1 else 's'}"
+    ending = "" if n == 1 else "es" if word.endswith("s") else "s"
+    return f"{n:,} {word}{ending}"
 
 
 def shape_text(shape: Sequence[int | None]) -> str:

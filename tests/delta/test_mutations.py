@@ -255,4 +255,4 @@ def test_a_normalization_that_an_exporter_folded() -> None:
     assert ("values changed", "conv2d_1.kernel", "conv2d_1.kernel") in facts(Verdict(found, (), ()))
     assert any("batch_normalization_1 may be folded into the other side's conv2d_1" in note for note in found.notes)
     found = wexport.diff(model / "conv.keras", model / "conv.keras_export.onnx").difference
-    assert any(note.startswith("batch_normalization_1: a normalization, and on the other side") for note in found.notes)
+    assert any(note.startswith("batch_normalization_1: batch_norm in A, multiply in B") for note in found.notes)

@@ -30,16 +30,14 @@ def _single(x: float) -> bytes:
 
 def same_padding(a: Node, b: Node) -> bool:
     """Whether a word for padding and numbers for it mean the same; with strides, the word's numbers depend on x."""
+    from wexport.layers.numerics import window_padding  # a comparison within one framework need not load the rooms
+
     word, numbers = sorted((a.attributes["padding"], b.attributes["padding"]), key=lambda p: not isinstance(p, str))
     if not isinstance(word, str) or not isinstance(numbers, list):
         return False
-    if word == "valid":
-        return all(n == [0, 0] for n in numbers)
-    steps = a.attributes.get("strides", [1]), b.attributes.get("strides", [1])
-    if any(n != 1 for step in steps for n in step):
+    steps = [n for node in (a, b) for n in node.attributes.get("strides", [])]
+    if word != "valid" and any(n != 1 for n in steps):
         return True
     sizes = b.attributes.get("kernel_size") or b.attributes.get("size") or []
     dilation = b.attributes.get("dilation") or [1] * len(sizes)
-    reach = [(n - 1) * d for n, d in zip(sizes, dilation, strict=False)]
-    halves = {"same": lambda n: [n // 2, n - n // 2], "same_lower": lambda n: [n - n // 2, n // 2]}
-    return numbers == [halves.get(word, lambda n: [n, 0])(n) for n in reach]
+    return numbers == [list(window_padding(word, n, n, 1, d)) for n, d in zip(sizes, dilation, strict=False)]

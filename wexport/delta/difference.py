@@ -102,7 +102,7 @@ def difference(
         equal_counts(models, tensors.pairs, kept),
         len(facts) - len(kept),
         same_weights(tensors.pairs, gone, new, models),
-        tuple(notes(a, b, changes, loose, models)),
+        tuple(notes(a, b, changes, models)),
     )
 
 

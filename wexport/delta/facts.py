@@ -21,12 +21,12 @@ def layer_facts(m: Models, gone: Container[str], new: Container[str]) -> Iterato
     graph_a, graph_b = m.layers.a, m.layers.b
     readers_a, readers_b = _readers(graph_a), _readers(graph_b)
     for name, node in graph_a.nodes.items():
-        if name not in m.layers.to_b and (category := _lone(m, node, gone)):
+        if name not in m.layers.to_b and (category := _lone_category(m, node, gone)):
             yield Fact("layer removed", category, name, None, _place(graph_a, node, readers_a))
     for name, node in graph_b.nodes.items():
         other = m.layers.to_a.get(name)
         if other is None:
-            if category := _lone(m, node, new):
+            if category := _lone_category(m, node, new):
                 yield Fact("layer added", category, None, name, _place(graph_b, node, readers_b))
             continue
         mine = graph_a.nodes[other]
@@ -38,7 +38,7 @@ def layer_facts(m: Models, gone: Container[str], new: Container[str]) -> Iterato
         yield from wiring_facts(m, mine, node)
 
 
-def _lone(m: Models, node: Node, lone: Container[str]) -> str | None:
+def _lone_category(m: Models, node: Node, lone: Container[str]) -> str | None:
     """The category of a layer without a partner.
 
     A layer all of whose tensors stand in layers of the other side is but another way of writing these; a file of
@@ -66,7 +66,9 @@ def _place(graph: Graph, node: Node, readers: Mapping[str, list[str]]) -> dict[s
 
 def _attributes(m: Models, a: Node, b: Node, gone: Container[str], new: Container[str]) -> Iterator[Fact]:
     if a.kind != b.kind:
-        category = _lone(m, a, gone) if m.loose and not any(tensor in new for tensor in b.tensors) else STRUCTURE
+        category = (
+            _lone_category(m, a, gone) if m.loose and not any(tensor in new for tensor in b.tensors) else STRUCTURE
+        )
         if category and not (m.bare and "unknown" in (a.kind, b.kind)):
             kinds = {"attribute": "kind", "from": a.kind, "to": b.kind}
             yield Fact("attribute changed", category, a.name, b.name, kinds)

@@ -37,7 +37,7 @@ def _origin(manifest: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def notes(a: Side, b: Side, changes: Mapping[Pair, Change], loose: bool, m: Models) -> Iterator[str]:
+def notes(a: Side, b: Side, changes: Mapping[Pair, Change], m: Models) -> Iterator[str]:
     """What could not be compared, and why."""
     yield from a.warnings
     yield from b.warnings
@@ -50,19 +50,25 @@ def notes(a: Side, b: Side, changes: Mapping[Pair, Change], loose: bool, m: Mode
     if m.bare:
         side = a if not m.a["calls"] else b
         yield f"{side.path}: tells no graph; layers without weights, inputs and wiring are not compared"
-    if loose:
+    if m.loose:
         yield from _folded(a, m.layers.a, m.layers.to_b, {m.a["tensors"][p.a]["layer"] for p in changes if p.a})
         yield from _folded(b, m.layers.b, m.layers.to_a, {m.b["tensors"][p.b]["layer"] for p in changes if p.b})
         for one, two in m.layers.to_b.items():
             kinds = m.layers.a.nodes[one].kind, m.layers.b.nodes[two].kind
-            if "batch_norm" in kinds and kinds[0] != kinds[1]:
-                yield f"{two}: a normalization, and on the other side arithmetic with numbers computed from its weights"
+            if kinds[0] != kinds[1] and any(map(_folds, kinds)):
+                yield f"{two}: {kinds[0]} in A, {kinds[1]} in B, with numbers computed from the other's"
         yield "other frameworks: layers that only move data are looked through, their notation is no difference"
 
 
+def _folds(kind: str) -> bool:
+    from wexport.layers.complete import KINDS  # a comparison within one framework need not load the rooms
+
+    return kind in KINDS and KINDS[kind].folds
+
+
 def _folded(side: Side, graph: Graph, partners: Mapping[str, str], moved: Container[str]) -> Iterator[str]:
-    """Normalizations that the other side lacks, behind a layer that moved: exporters fold them into its weights."""
+    """Layers that the other side lacks, behind a layer that moved: exporters fold them into its weights."""
     for node in graph.nodes.values():
-        if node.kind == "batch_norm" and node.name not in partners:
+        if node.name not in partners and _folds(node.kind):
             for layer in dict.fromkeys(o[1] for o in node.operands() if o[0] == "layer" and o[1] in moved):
                 yield f"{side.path}: {node.name} may be folded into the other side's {layer}: its numbers then differ"

@@ -13,7 +13,6 @@ from wexport.delta.table import cells, percent, weight
 from wexport.words import attribute, count, shape_text
 
 _FEW = 3  # tensors of a layer that are shown unless all are asked for
-_MANY = 12  # lines of a section, and layers of the table
 
 
 @dataclass(frozen=True, slots=True)

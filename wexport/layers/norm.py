@@ -31,7 +31,7 @@ from wexport.model import Json
 
 Array = NDArray[Any]
 
-kind("batch_norm", axis=INTS, epsilon=NUMBER, statistics=TEXT, maybe={"momentum": NUMBER})
+kind("batch_norm", axis=INTS, epsilon=NUMBER, statistics=TEXT, maybe={"momentum": NUMBER}, folds=True)
 kind("layer_norm", axis=INTS, epsilon=NUMBER, centered=BOOL)
 kind("rms_norm", axis=INTS, epsilon=NUMBER)
 kind("group_norm", axis=INT, groups=INT, epsilon=NUMBER, maybe={"affine": TEXT})

@@ -87,7 +87,8 @@ class Kind:
     """What wexport knows of a kind of layer.
 
     `feature_axis` gives the axis of x, the batch counted, that the `in` axis of its kernel reads. `moves` says that it
-    only moves data: frameworks need different layers of this sort for the same model.
+    only moves data: frameworks need different layers of this sort for the same model. `folds` says that exporters turn
+    it into arithmetic, or work it into the weights of the layer before it.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Kind:
     equations: Callable[..., Sequence[str]] | None = None
     computes: Callable[..., Any] | None = None
     moves: bool = False
+    folds: bool = False
 
 
 # attributes that tell how a framework lays its data out and hands them on, not what is computed
@@ -116,11 +118,12 @@ def kind(
     feature_axis: AxisRule | None = None,
     maybe: dict[str, Json] | None = None,
     moves: bool = False,
+    folds: bool = False,
     **attributes: Json,
 ) -> None:
     """Declare kinds that have these attributes; `maybe` are those that need not be there."""
     for name in names:
-        KINDS[name] = Kind(name, attributes, maybe or {}, feature_axis, moves=moves)
+        KINDS[name] = Kind(name, attributes, maybe or {}, feature_axis, moves=moves, folds=folds)
 
 
 def flow(*names: str) -> Callable[[F], F]:
